@@ -1,0 +1,37 @@
+# make reproduce   run every notebook (profile quick) to figures, metrics and a report page
+# make test        run every test
+# make lab         open JupyterLab in the environment
+# make lint        ruff over the library, the tests and the notebooks
+#
+# Each builds .venv on first use. PROFILE=smoke|quick|paper and CORPUS=auto|bands|gtzan choose the run.
+
+PYTHON ?= python3
+PROFILE ?= quick
+CORPUS ?= auto
+VENV := .venv
+READY := $(VENV)/installed
+
+.PHONY: reproduce test lab lint clean
+
+reproduce: $(READY)
+	$(VENV)/bin/audiostyle reproduce --profile $(PROFILE) --corpus $(CORPUS)
+
+test: $(READY)
+	$(VENV)/bin/python -m pytest
+
+lab: $(READY)
+	$(VENV)/bin/jupyter lab notebooks
+
+lint: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
+	  "Python 3.11 to 3.13 is needed, $(PYTHON) is %d.%d: try make PYTHON=python3.12" % v)'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --constraint constraints.txt --editable ".[test]"
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) .snakemake .pytest_cache .ruff_cache
