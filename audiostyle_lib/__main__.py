@@ -1,0 +1,176 @@
+"""The command line: ``audiostyle transfer``, ``data``, ``reproduce``, ``pretrain``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+USAGE_ERROR = 2
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0 done, 1 failed, 2 bad input."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.run(arguments) or 0
+    except (ValueError, FileNotFoundError) as error:
+        # AudioError, ConfigMismatchError and the like: the input is at fault, not the program
+        print(f"audiostyle: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        print("audiostyle: interrupted", file=sys.stderr)
+        return 130
+
+
+def _strength(text: str) -> float:
+    value = float(text)
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="audiostyle", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    p = commands.add_parser("transfer", help="CONTENT's notes in the sound of STYLE")
+    p.add_argument("content", type=Path)
+    p.add_argument("style", type=Path)
+    p.add_argument("-o", "--output", type=Path, required=True, help="wav, flac, ogg or mp3")
+    p.add_argument("--method", default="learned", choices=("learned", "ltas_eq"))
+    p.add_argument("--vocoder", default="gain", choices=("gain", "griffin_lim", "content_phase"))
+    p.add_argument("--strength", type=_strength, default=1.0, metavar="0..1")
+    p.add_argument("--device", default="auto")
+    p.set_defaults(run=_transfer)
+
+    p = commands.add_parser("data", help="render bands, look for gtzan, or check a folder")
+    p.add_argument("what", choices=("bands", "gtzan", "check"))
+    p.add_argument("folder", type=Path, nargs="?", help="with check: the folder")
+    p.add_argument("--profile", default="quick")
+    p.add_argument("--seed", type=int, default=0)
+    p.set_defaults(run=_data)
+
+    p = commands.add_parser("reproduce", help="run the notebooks that are not up to date")
+    p.add_argument("--profile", default="quick")
+    p.add_argument("--corpus", default="auto", choices=("auto", "bands", "gtzan"))
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--device", default="auto")
+    p.add_argument("--only", nargs="+", metavar="NN", help="these notebooks and what they need")
+    p.add_argument("--cores", type=int, default=os.cpu_count() or 1)
+    p.add_argument(
+        "--store", action="store_true",
+        help="keep the outputs in notebooks/ and the table in the README",
+    )  # fmt: skip
+    p.set_defaults(run=_reproduce)
+
+    p = commands.add_parser("pretrain", help="train the model that transfer uses")
+    p.add_argument("--groups", type=int, default=240, help="groups of 16 paired renderings")
+    p.add_argument("--steps", type=int, default=6000)
+    p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--device", default="auto")
+    p.set_defaults(run=_pretrain)
+    return parser
+
+
+def _progress(label: str):
+    def show(done: int, total: int) -> None:
+        end = "\n" if done == total or not sys.stderr.isatty() else "\r"
+        print(f"{label} {done}/{total}", end=end, file=sys.stderr, flush=True)
+
+    return show
+
+
+def _transfer(arguments) -> None:
+    from . import audio
+
+    output = audio.check_writable(arguments.output)
+    content, style = audio.read_audio(arguments.content), audio.read_audio(arguments.style)
+    # Only now, so that bad input is refused in a moment: torch takes seconds to import.
+    from . import config as cfg
+    from . import transfer
+
+    config, device = cfg.AudioConfig(), cfg.choose_device(arguments.device)
+    result = transfer.transfer(
+        content,
+        style,
+        method=transfer.method_named(arguments.method, device=device),
+        strength=arguments.strength,
+        vocoder=arguments.vocoder,
+        config=config,
+        device=device,
+        progress=_progress("block") if len(content) > 60 * config.sample_rate else None,
+    )
+    audio.write_audio(output, result, sample_rate=config.sample_rate)
+    print(f"{output}: {len(result) / config.sample_rate:.2f} s")
+
+
+def _data(arguments) -> None:
+    from . import config as cfg
+    from . import corpora, paths
+
+    if arguments.what == "check":
+        if arguments.folder is None:
+            raise ValueError("data check needs a folder")
+        print(corpora.describe(corpora.read_folder(arguments.folder, name=arguments.folder.name)))
+        return
+    if arguments.what == "gtzan" and paths.gtzan() is None:
+        raise FileNotFoundError(
+            f"no GTZAN at {paths.data() / 'gtzan'}. It cannot be shipped (it has no licence): put the "
+            "folder with the ten genre folders there, or set AUDIOSTYLE_GTZAN to it"
+        )
+    opened = corpora.open_corpus(
+        arguments.what,
+        profile=cfg.profile(arguments.profile),
+        seed=arguments.seed,
+        progress=_progress("rendered"),
+    )
+    print(corpora.describe(opened))
+
+
+def _reproduce(arguments) -> int:
+    from . import config as cfg
+    from . import corpora, paths, pipeline, report
+
+    cfg.profile(arguments.profile)
+    corpus = corpora.resolve(arguments.corpus)
+    code = pipeline.reproduce(
+        profile=arguments.profile, corpus=corpus, seed=arguments.seed,
+        device=arguments.device, cores=arguments.cores, only=arguments.only,
+    )  # fmt: skip
+    folder = paths.figures() / f"{arguments.profile}-{corpus}"
+    if code:
+        return 1
+    print(f"figures and metrics: {folder}\nreport: {folder / 'report.md'}")
+    if arguments.store:
+        pipeline.store(folder)
+        report.update_readme(folder)
+    return 0
+
+
+def _pretrain(arguments) -> None:
+    from . import config as cfg
+    from . import pairs, transfer
+
+    config, device = cfg.AudioConfig(), cfg.choose_device(arguments.device)
+    cfg.set_deterministic(arguments.seed)
+    log_mels = pairs.render_log_mels(
+        arguments.groups, split="train", seed=arguments.seed, config=config, device=device,
+        progress=_progress("groups rendered"),
+    )  # fmt: skip
+    path = transfer.DEFAULT_MODEL.with_suffix(".training.safetensors")
+    pairs.train_gain_transfer(
+        log_mels,
+        steps=arguments.steps,
+        path=path,
+        config=config,
+        seed=arguments.seed,
+        device=device,
+    )
+    transfer.store_pretrained(path)
+    print(f"{transfer.DEFAULT_MODEL}: written")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

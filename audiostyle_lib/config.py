@@ -1,0 +1,103 @@
+"""The one mel front end and the profiles (how much work a run does). Used by every notebook."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class AudioConfig:
+    """Front end shared by all models and vocoders: librosa's mel spectrogram, centred, zero-padded.
+
+    It is stored in every checkpoint and compared when one is loaded, because a model and a vocoder
+    that disagree about it still run and only sound wrong.
+    """
+
+    sample_rate: int = 22_050  # Hz
+    n_fft: int = 2048  # samples; also the length of the periodic Hann window
+    hop_length: int = 512  # samples
+    n_mels: int = 128  # slaney scale, slaney norm, 0 Hz to Nyquist
+    n_mfcc: int = 20
+    amin: float = 1e-10  # floor of the mel power before the logarithm
+
+    @property
+    def frames_per_second(self) -> float:
+        return self.sample_rate / self.hop_length
+
+    def n_frames(self, n_samples: int) -> int:
+        """Number of frames of a centred STFT of `n_samples` samples."""
+        return 1 + n_samples // self.hop_length
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+
+class ConfigMismatchError(ValueError):
+    """Two parts of the pipeline were built for different front ends."""
+
+
+def require_same_front_end(ours: AudioConfig, theirs: AudioConfig | dict, *, what: str) -> None:
+    """Raise `ConfigMismatchError` naming every field in which the front ends differ."""
+    theirs = theirs if isinstance(theirs, dict) else theirs.to_dict()
+    ours = ours.to_dict()
+    different = [k for k in ours if ours[k] != theirs.get(k)]
+    if different:
+        fields = ", ".join(f"{k} {theirs.get(k)} instead of {ours[k]}" for k in different)
+        raise ConfigMismatchError(f"{what} was made for another front end: {fields}")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much work a run does. Orthogonal to the corpus: the code path is the same for all."""
+
+    name: str
+    clips_per_genre: int  # at most; `bands` renders exactly this many
+    clip_seconds: float  # s; longer clips are cut, shorter ones padded
+    epochs: int  # of the autoencoders
+    augmented_copies: int  # of every training clip
+    baseline_epochs: int  # of the ResNet and linear baselines
+    transfer_groups: int  # 4 x 4 groups of paired renderings for the recombination
+    transfer_steps: int  # optimisation steps of the recombination
+    test_groups: int  # held-out groups of paired renderings
+    griffin_lim_iterations: int = 32
+
+
+PROFILES = {
+    p.name: p
+    for p in (
+        Profile("smoke", 4, 8.0, 2, 1, 1, 2, 6, 1, griffin_lim_iterations=4),
+        Profile("quick", 10, 30.0, 30, 1, 12, 48, 600, 6),
+        Profile("paper", 100, 30.0, 50, 5, 50, 600, 20_000, 25),
+    )
+}
+
+
+def profile(name: str) -> Profile:
+    """Return the profile called `name`; raise `ValueError` naming the choices otherwise."""
+    if name not in PROFILES:
+        raise ValueError(f"unknown profile {name!r}: choose one of {', '.join(PROFILES)}")
+    return PROFILES[name]
+
+
+def choose_device(device: str = "auto") -> str:
+    """``auto`` takes CUDA where there is one, else the CPU; anything else is returned as it is."""
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def set_deterministic(seed: int) -> None:
+    """Seed numpy and torch and ask for deterministic kernels, so that a re-run gives the same digits."""
+    import random
+
+    import numpy as np
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)

@@ -1,0 +1,133 @@
+"""Definitions of every metric, each with its source. Used by notebooks 03 to 08 and the report.
+
+Arrays are numpy or torch; log-mel spectrograms are in dB, (n_mels, T). ``lower`` or ``higher`` in a
+docstring's first line says which is better.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import features
+from .audio import to_level
+from .config import AudioConfig
+
+TOP_DB = 80.0
+
+
+def cosine_similarity(predicted: Tensor, target: Tensor) -> float:
+    """Cosine between flattened items, mean over axis 0 (higher). 1 for equal directions."""
+    p, t = predicted.flatten(1).double(), target.flatten(1).double()
+    return float(torch.nn.functional.cosine_similarity(p, t, dim=1).mean())
+
+
+def mean_absolute_error(predicted: Tensor, target: Tensor) -> float:
+    """Mean of |predicted - target| over everything (lower), in the unit of the data."""
+    return float((predicted.double() - target.double()).abs().mean())
+
+
+def mean_squared_error(predicted: Tensor, target: Tensor) -> float:
+    """Mean of (predicted - target)^2 over everything (lower), in the squared unit of the data."""
+    return float((predicted.double() - target.double()).square().mean())
+
+
+def r2_score(predicted: Tensor, target: Tensor) -> float:
+    """Coefficient of determination, mean over the columns of (N, F) (higher).
+
+    1 - sum (t - p)^2 / sum (t - mean t)^2 per column, as `sklearn.metrics.r2_score` with uniform
+    average; predicting each column's mean scores 0. A constant column scores 1 if predicted exactly,
+    else 0.
+    """
+    p, t = predicted.double(), target.double()
+    residual = (t - p).square().sum(dim=0)
+    total = (t - t.mean(dim=0)).square().sum(dim=0)
+    score = torch.where(total > 0, 1.0 - residual / total, (residual == 0).double())
+    return float(score.mean())
+
+
+def comparison_log_mel(waveform: np.ndarray, config: AudioConfig) -> Tensor:
+    """Log-mel (n_mels, T) for comparing clips: at -20 dBFS RMS, floored 80 dB below its maximum."""
+    leveled = torch.from_numpy(to_level(waveform))[None]
+    power = features.mel_power(features.stft(leveled, config).abs() ** 2, config)
+    return features.power_to_db(power, amin=config.amin, top_db=TOP_DB)[0]
+
+
+def log_spectral_distance(a: Tensor, b: Tensor, *, axis: str = "time") -> float:
+    """Log-spectral distance in dB between log-mels (n_mels, T) (lower).
+
+    ``axis="time"``: root mean square over time, mean over bands, as published for one-shot timbre
+    transfer (Cifka et al., ICASSP 2021, ss-vq-vae). ``axis="frequency"``: root mean square over
+    bands, mean over frames, the usual per-frame definition.
+    """
+    dim = {"time": 1, "frequency": 0}[axis]
+    n_frames = min(a.shape[1], b.shape[1])
+    difference = a[:, :n_frames].double() - b[:, :n_frames].double()
+    return float(difference.square().mean(dim=dim).sqrt().mean())
+
+
+def mfcc_distance(a: Tensor, b: Tensor, config: AudioConfig) -> float:
+    """Mean over frames of the Euclidean distance between MFCC 1 to 12 of log-mels (n_mels, T) (lower).
+
+    Coefficient 0, the level, is left out. Frame by frame: for clips that play the same score.
+    """
+    n_frames = min(a.shape[1], b.shape[1])
+    both = torch.stack([a[:, :n_frames], b[:, :n_frames]])
+    first, second = features.mfcc(both, config)[:, 1:13]
+    return float((first - second).square().sum(dim=0).sqrt().mean())
+
+
+def spectral_convergence(estimate: np.ndarray, reference: np.ndarray, config: AudioConfig) -> float:
+    """Distance in dB between magnitude spectrograms of waveforms (n_samples,) (lower).
+
+    20 log10(||abs(S_ref) - abs(S_est)|| / ||abs(S_ref)||) with Frobenius norms (Sturmel & Daudet, 2011).
+    """
+    n = min(len(estimate), len(reference))
+    both = torch.from_numpy(np.stack([estimate[:n], reference[:n]]))
+    est, ref = features.stft(both, config).abs().double()
+    return float(20 * torch.log10((ref - est).norm() / ref.norm()))
+
+
+def log_mel_l1(estimate: np.ndarray, reference: np.ndarray, config: AudioConfig) -> float:
+    """Mean absolute difference in dB between the log-mels of waveforms, top 80 dB (lower)."""
+    n = min(len(estimate), len(reference))
+    both = torch.from_numpy(np.stack([estimate[:n], reference[:n]]).astype(np.float32))
+    est, ref = features.log_mel(both, config)
+    floor = ref.max() - TOP_DB
+    return float((est.clamp_min(floor) - ref.clamp_min(floor)).abs().mean())
+
+
+def chroma_similarity(a: np.ndarray, b: np.ndarray, config: AudioConfig) -> float:
+    """Mean cosine between the chroma frames of waveforms (n_samples,) (higher): are the notes kept?"""
+    n = min(len(a), len(b))
+    power = features.stft(torch.from_numpy(np.stack([a[:n], b[:n]])), config).abs() ** 2
+    first, second = features.chroma(power, config)
+    loud = power.sum(dim=1).amin(dim=0) > 0
+    return float(torch.nn.functional.cosine_similarity(first, second, dim=0)[loud].mean())
+
+
+def _timbre_covariance(waveform: np.ndarray, config: AudioConfig) -> np.ndarray:
+    import librosa
+
+    spectrum = features.stft(torch.from_numpy(waveform)[None], config)
+    mel = features.mel_power(spectrum.abs() ** 2, config)
+    cepstra = features.mfcc(features.power_to_db(mel, amin=config.amin), config)[0, 1:14].numpy()
+    both = np.concatenate([cepstra, librosa.feature.delta(cepstra, mode="nearest")])
+    level = features.rms(torch.from_numpy(waveform)[None], config)[0, 0].numpy()
+    return np.cov(both[:, level > 0.05 * level.max()])
+
+
+def timbre_distance(a: np.ndarray, b: np.ndarray, config: AudioConfig) -> float:
+    """Bures distance between covariances of MFCC 1 to 13 and their deltas (lower).
+
+    sqrt(tr A + tr B - 2 tr (A^1/2 B A^1/2)^1/2) over frames above 5 % of the peak RMS. Means are
+    removed, so a static equaliser, which only shifts the cepstrum, cannot buy it. For clips with
+    different notes.
+    """
+    from scipy.linalg import sqrtm
+
+    cov_a, cov_b = _timbre_covariance(a, config), _timbre_covariance(b, config)
+    root = sqrtm(cov_a).real
+    cross = np.trace(sqrtm(root @ cov_b @ root).real)
+    return float(np.sqrt(max(0.0, np.trace(cov_a) + np.trace(cov_b) - 2 * cross)))

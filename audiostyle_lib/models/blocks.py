@@ -1,0 +1,59 @@
+"""Building blocks shared by the networks: 1-D convolutions over time, mel bands as channels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class ChannelNorm(nn.Module):
+    """Layer normalisation over the channels of each frame of (B, C, T).
+
+    Unlike group or instance normalisation it looks at one frame only, so a long recording can be
+    processed in overlapping pieces with the same result as in one.
+    """
+
+    def __init__(self, channels: int, *, affine: bool = True):
+        super().__init__()
+        self.norm = nn.LayerNorm(channels, elementwise_affine=affine)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x.transpose(1, 2)).transpose(1, 2)
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(gelu(conv(norm(x)))), (B, C, T) -> (B, C, T); the first convolution spans 3 frames."""
+
+    def __init__(self, channels: int, *, dilation: int = 1):
+        super().__init__()
+        self.norm = ChannelNorm(channels)
+        self.conv = nn.Conv1d(channels, channels, 3, padding=dilation, dilation=dilation)
+        self.project = nn.Conv1d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.project(nn.functional.gelu(self.conv(self.norm(x))))
+
+
+class FiLMBlock(nn.Module):
+    """Residual block whose normalised input is scaled and shifted by the style (Perez et al., 2018).
+
+    FiLM(x; s) = gamma(s) * norm(x) + beta(s), one pair per channel, the same for all frames.
+    """
+
+    def __init__(self, channels: int, style_dim: int, *, dilation: int = 1):
+        super().__init__()
+        self.norm = ChannelNorm(channels, affine=False)
+        self.film = nn.Linear(style_dim, 2 * channels)
+        self.conv = nn.Conv1d(channels, channels, 3, padding=dilation, dilation=dilation)
+        self.project = nn.Conv1d(channels, channels, 1)
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        gamma, beta = self.film(style)[:, :, None].chunk(2, dim=1)  # 2 x (B, C, 1)
+        modulated = (1 + gamma) * self.norm(x) + beta
+        return x + self.project(nn.functional.gelu(self.conv(modulated)))
+
+
+def mean_and_std(x: Tensor) -> Tensor:
+    """Mean and standard deviation over time: (B, C, T) -> (B, 2 C). Forgets the order of events."""
+    std = (x.var(dim=2, correction=0) + 1e-5).sqrt()
+    return torch.cat([x.mean(dim=2), std], dim=1)

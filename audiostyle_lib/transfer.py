@@ -1,0 +1,190 @@
+"""Audio in, audio out: the notes of one clip in the sound of another. Notebooks 00 and 07.
+
+Every method answers the same question, which gain in dB turns the content's log-mel into the
+result's, so that `strength` and the vocoders work alike for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import checkpoint, features, peers, vocode
+from .audio import rms_dbfs
+from .config import AudioConfig
+from .models.recombine import GainTransfer, LatentTransfer
+from .paths import PRETRAINED
+
+DEFAULT_MODEL = PRETRAINED / "gain_transfer.safetensors"
+LEVEL_DBFS = -20.0  # at which the networks hear every clip
+GAIN_LIMITS_DB = (-60.0, 30.0)
+BLOCK_FRAMES = 1280  # about 30 s; even, because the network halves the time resolution
+MARGIN_FRAMES = GainTransfer.CONTEXT_FRAMES
+EXCERPT_SECONDS, EXCERPT_PIECES = 120.0, 12
+PEAK = 0.99
+
+# (content log-mel (1, n_mels, T)) -> gain (1, n_mels, T) or (1, n_mels, 1)
+GainFunction = Callable[[Tensor], Tensor]
+
+
+def excerpt(waveform: np.ndarray, config: AudioConfig) -> np.ndarray:
+    """At most two minutes of `waveform` (n_samples,), as evenly spaced pieces joined together.
+
+    A style is a summary; computing it from more of a long recording only costs memory.
+    """
+    longest = round(EXCERPT_SECONDS * config.sample_rate)
+    if len(waveform) <= longest:
+        return waveform
+    piece = longest // EXCERPT_PIECES
+    starts = np.linspace(0, len(waveform) - piece, EXCERPT_PIECES).astype(int)
+    return np.concatenate([waveform[s : s + piece] for s in starts])
+
+
+def log_mel_at_level(waveform: np.ndarray, config: AudioConfig, device: str) -> Tensor:
+    """Log-mel (1, n_mels, T) in dB of `waveform` (n_samples,) as if it stood at -20 dBFS."""
+    batch = torch.from_numpy(np.ascontiguousarray(waveform)).to(device)[None]
+    return features.log_mel(batch, config) + LEVEL_DBFS - rms_dbfs(waveform)
+
+
+def learned(model: GainTransfer) -> Callable[[Tensor, Tensor], GainFunction]:
+    """The method of a trained `GainTransfer`: (content excerpt, style) log-mels -> gain function."""
+
+    def prepare(content: Tensor, style: Tensor) -> GainFunction:
+        own, target = model.encode_style(content), model.encode_style(style)
+        return lambda log_mel: model.gain(log_mel, target, own)
+
+    return prepare
+
+
+def latent(model: LatentTransfer) -> Callable[[Tensor, Tensor], GainFunction]:
+    """The method of a trained `LatentTransfer`: its log-mel, as a gain on the content's own.
+
+    Meant for a vocoder that finds a new phase; the latent is too coarse for the content's phase.
+    """
+
+    def prepare(content: Tensor, style: Tensor) -> GainFunction:
+        target = model.encode_style(style)
+        return lambda x: model.decode(model.encode_content(x), target, x.shape[2]) - x
+
+    return prepare
+
+
+def ltas_eq(content: Tensor, style: Tensor) -> GainFunction:
+    """The long-term average spectrum equaliser as a method."""
+    gain = peers.ltas_eq(content, style)
+    return lambda log_mel: gain
+
+
+@torch.no_grad()
+def transfer(
+    content: np.ndarray,
+    style: np.ndarray,
+    *,
+    method: Callable[[Tensor, Tensor], GainFunction],
+    strength: float = 1.0,
+    vocoder: str = "gain",
+    config: AudioConfig | None = None,
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> np.ndarray:
+    """Return `content` in the style of `style`.
+
+    Parameters
+    ----------
+    content, style : np.ndarray (n_samples,), mono at the front end's sample rate; any lengths
+    method : `learned(model)` or `ltas_eq`
+    strength : scales the gain in dB; 0 gives the content back, 1 the full transfer
+    vocoder : one of `vocode.VOCODERS`
+    progress : called with (blocks done, blocks)
+
+    Returns
+    -------
+    np.ndarray (n_samples,), float32
+        As long and as loud (RMS) as the content, quieter where it would clip.
+
+    Notes
+    -----
+    Works through the content in blocks of 30 s with a margin wider than the network's field of view,
+    so memory does not grow with the recording.
+    """
+    config = config or AudioConfig()
+    offset = LEVEL_DBFS - rms_dbfs(content)
+    gain_of = method(
+        log_mel_at_level(excerpt(content, config), config, device),
+        log_mel_at_level(excerpt(style, config), config, device),
+    )
+    block, margin = BLOCK_FRAMES * config.hop_length, MARGIN_FRAMES * config.hop_length
+    starts = range(0, len(content), block)
+    result = np.zeros(len(content) + block + 2 * margin, dtype=np.float32)
+    for done, start in enumerate(starts, start=1):
+        first, last = max(0, start - margin), min(len(content), start + block + margin)
+        piece = torch.from_numpy(np.ascontiguousarray(content[first:last])).to(device)[None]
+        if piece.shape[1] < config.n_fft:  # torch's iSTFT wants a whole window
+            piece = torch.nn.functional.pad(piece, (0, config.n_fft - piece.shape[1]))
+        out = _transfer_piece(piece, gain_of, offset, strength, vocoder, config)[: last - first]
+        result[first:last] += out * _fade(first, last, start, block, len(content), margin)
+        if progress is not None:
+            progress(done, len(starts))
+    return _leveled(result[: len(content)], content)
+
+
+def _transfer_piece(piece, gain_of, offset, strength, vocoder, config) -> np.ndarray:
+    spectrum = features.stft(piece, config)
+    mel = features.mel_power(spectrum.abs() ** 2, config)
+    log_mel = features.power_to_db(mel, amin=config.amin) + offset
+    gain = strength * gain_of(log_mel).clamp(*GAIN_LIMITS_DB)
+    waveform = vocode.render(
+        spectrum, gain.expand(-1, -1, log_mel.shape[2]), config,
+        n_samples=piece.shape[1], vocoder=vocoder,
+    )  # fmt: skip
+    return waveform[0].cpu().numpy()
+
+
+def _fade(first: int, last: int, start: int, block: int, total: int, margin: int) -> np.ndarray:
+    """Weights of a block: 1 inside, linear over half the margin around either seam; they sum to 1."""
+    position = np.arange(first, last)
+    half = margin // 4
+    weight = np.ones(last - first, dtype=np.float32)
+    if start > 0:
+        weight *= np.clip((position - (start - half)) / (2 * half), 0, 1)
+    if start + block < total:
+        weight *= np.clip((start + block + half - position) / (2 * half), 0, 1)
+    return weight
+
+
+def _leveled(result: np.ndarray, content: np.ndarray) -> np.ndarray:
+    gain = 10 ** ((rms_dbfs(content) - rms_dbfs(result)) / 20)
+    peak = np.abs(result).max() * gain
+    return (result * gain * min(1.0, PEAK / max(peak, 1e-9))).astype(np.float32)
+
+
+def load_model(
+    path: Path = DEFAULT_MODEL, *, config: AudioConfig | None = None, device: str = "cpu"
+) -> GainTransfer:
+    """The pretrained recombination, in evaluation mode."""
+    return checkpoint.load_model(
+        path, build=GainTransfer, config=config or AudioConfig(), device=device
+    )
+
+
+def store_pretrained(trained: Path, path: Path = DEFAULT_MODEL) -> None:
+    """Keep a finished checkpoint as the pretrained model, in half precision."""
+    header = checkpoint.read_header(trained)
+    tensors = {k: v.half() for k, v in checkpoint.read_tensors(trained).items()}
+    checkpoint.save(path, tensors, header)
+
+
+METHODS = ("learned", "ltas_eq")
+
+
+def method_named(name: str, *, device: str = "cpu"):
+    """The method called `name`; ``learned`` loads the pretrained model."""
+    if name == "ltas_eq":
+        return ltas_eq
+    if name == "learned":
+        return learned(load_model(device=device))
+    raise ValueError(f"unknown method {name!r}: choose one of {', '.join(METHODS)}")
