@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import numpy as np
+
+from . import soundfont
 
 #: Loudest sample a render may hold.
 PEAK = 0.95
@@ -118,11 +119,9 @@ def _synthesizer(sample_rate: int, program: int, is_drum: bool):
     symusic 0.5.9 caches tones under a key that two programs can share, so one synthesizer for
     all would play some notes with an instrument that it played earlier.
     """
-    import pretty_midi
     from symusic import Synthesizer
 
-    font = Path(pretty_midi.__file__).with_name("TimGM6mb.sf2")
-    return Synthesizer(sf_path=str(font), sample_rate=sample_rate, quality=2)
+    return Synthesizer(sf_path=str(soundfont.path()), sample_rate=sample_rate, quality=2)
 
 
 def synthesize(part: Part, *, tempo: float, start_beat: float, seconds: float, sample_rate: int):

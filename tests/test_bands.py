@@ -402,3 +402,33 @@ def test_lattice_pairs_every_score_with_every_style():
 def test_lattice_refuses_odd_sizes():
     with pytest.raises(ValueError, match="even"):
         bands.render_lattice(1, seed=0, split="train", size=3)
+
+
+def detuning(program: int, pitch: int) -> float:
+    """Semitones between what sounds and what is written, modulo octaves (runs in a worker)."""
+    import librosa
+
+    part = bands.Part("lead", program, False, (bands.Note(0, 1.6, pitch, 100),))
+    x = bands_render.synthesize(part, tempo=60, start_beat=0, seconds=1.0, sample_rate=22_050)
+    f0 = librosa.yin(x[4000:], fmin=28, fmax=2100, sr=22_050, frame_length=4096)
+    return float((np.median(librosa.hz_to_midi(f0)) - pitch + 6) % 12 - 6)
+
+
+def test_instruments_play_in_tune():
+    """The same notes on another instrument are the same notes (organ stops sound octaves lower)."""
+    jobs = [
+        (f"program {program} at {pitch}", (program, pitch))
+        for split in ("train", "test")
+        for role, pitches in (("bass", (31, 40)), ("lead", (62, 69, 76)))
+        for program in sorted(
+            {p for g in GTZAN.split() for p in bands.programs(g, role, split=split)}
+        )
+        for pitch in pitches
+    ]
+    off: dict[int, list[float]] = {}
+    for (_, (program, _)), semitones in zip(
+        jobs, bands_render.run_jobs(detuning, jobs), strict=True
+    ):
+        off.setdefault(program, []).append(abs(semitones))
+    assert len(off) > 30
+    assert {p: e for p, e in off.items() if np.median(e) > 0.6} == {}
