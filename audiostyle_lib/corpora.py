@@ -21,7 +21,7 @@ from .config import AudioConfig, Profile
 GENRES = bands.GENRES
 SUFFIXES = {".wav", ".au", ".flac", ".mp3"}
 LAYOUTS = ("", "genres", "genres_original", "Data/genres_original")
-SHORT_SECONDS = 30.0  # the nominal length of a GTZAN clip
+SHORT_SECONDS = 30.0  # the nominal length of a GTZAN clip; a manifest states its own
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,12 @@ class Corpus:
     @property
     def manifest(self) -> dict | None:
         """What `bands` knows about its clips (score, chords, programs), None for other corpora."""
-        file = self.root / "manifest.json"
-        return json.loads(file.read_text()) if file.is_file() else None
+        return _read_manifest(self.root)
+
+
+def _read_manifest(root: Path) -> dict | None:
+    file = root / "manifest.json"
+    return json.loads(file.read_text()) if file.is_file() else None
 
 
 def find_root(folder: str | Path) -> Path:
@@ -91,7 +95,7 @@ def find_root(folder: str | Path) -> Path:
     )
 
 
-def _inspect(path: Path) -> tuple[Track, list[Fault]]:
+def _inspect(path: Path, nominal_seconds: float) -> tuple[Track, list[Fault]]:
     import soundfile as sf
 
     content = path.read_bytes()
@@ -107,7 +111,7 @@ def _inspect(path: Path) -> tuple[Track, list[Fault]]:
         return track, [Fault(name, "holds samples that are not finite", True)]
     if np.abs(samples.mean(axis=1)).max() < audio.SILENCE_PEAK:  # mono, as it will be read
         return track, [Fault(name, "silent (peak below -80 dBFS)", True)]
-    if track.seconds < SHORT_SECONDS:
+    if track.seconds < nominal_seconds:
         return track, [
             Fault(name, f"short: {track.seconds:.2f} s, padded to the clip length", False)
         ]
@@ -129,6 +133,7 @@ def scan(
     import soundfile as sf
 
     root = find_root(folder)
+    nominal_seconds = (_read_manifest(root) or {}).get("seconds", SHORT_SECONDS)
     tracks: list[Track] = []
     faults: list[Fault] = []
     for genre in GENRES:
@@ -138,7 +143,7 @@ def scan(
             if taken == clips_per_genre:
                 break
             try:
-                track, found = _inspect(path)
+                track, found = _inspect(path, nominal_seconds)
             except (sf.LibsndfileError, RuntimeError, OSError) as error:
                 reason = getattr(error, "error_string", None) or getattr(error, "strerror", error)
                 found = [Fault(path.stem, f"not readable ({str(reason).rstrip('.')})", True)]
@@ -200,9 +205,9 @@ def read_folder(
     """
     root = find_root(folder)
     tracks, faults = scan(root, clips_per_genre=clips_per_genre)
-    manifest = root / "manifest.json"
-    if manifest.is_file():
-        split_of = {c["file"]: c["split"] for c in json.loads(manifest.read_text())["clips"]}
+    manifest = _read_manifest(root)
+    if manifest is not None:
+        split_of = {c["file"]: c["split"] for c in manifest["clips"]}
         split = [replace(t, split=split_of[f"{t.genre}/{t.path.name}"]) for t in tracks]
         return Corpus(name, root, tuple(split), tuple(faults), "manifest")
     filtered = fault_filtered(tracks)

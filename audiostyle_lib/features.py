@@ -274,6 +274,24 @@ def segments(
     return torch.cat(cut), torch.tensor(track, device=device)
 
 
+def temporal_features(
+    waveforms: Tensor, valid: list[int], config: AudioConfig, *, n_frames: int = 128
+) -> Tensor:
+    """Tempo of its clip in beats per minute, mean RMS and mean zero-crossing rate of each segment.
+
+    (N, 3), in the order of `segments` with the same `n_frames`: the scalars that the report joined to
+    its spectrogram models (II.B.1, II.B.2).
+    """
+
+    def levels(waveform: Tensor, config: AudioConfig) -> Tensor:
+        return torch.cat([rms(waveform, config), zero_crossing_rate(waveform, config)], dim=1)
+
+    by_frame, track = segments(levels, waveforms, valid, config, n_frames=n_frames)
+    clips = [w[None, :n] for w, n in zip(waveforms, valid, strict=True)]
+    bpm = [float(tempo(log_mel(clip, config), config)[0]) for clip in clips]
+    return torch.cat([torch.tensor(bpm)[track, None], by_frame.mean(dim=2)], dim=1)
+
+
 class Standardizer(nn.Module):
     """(x - mean) / std per row, and back. Rows are axis 1 of (B, rows, T) or (B, rows)."""
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from . import bands, features, training
 from .audio import to_level
 from .config import AudioConfig
-from .models.recombine import GainTransfer, floored_difference, multi_scale_l1
+from .models.recombine import GainTransfer, floored_difference, log_spectral_loss
 
 SECONDS = 8.0
 SEGMENT_FRAMES = 128  # about 3 s
@@ -89,7 +89,7 @@ def triplets(n_groups: int, *, split: str, seed: int, per_group: int, tier: int 
                     group.styles[s].genre,
                     group.styles[t].genre,
                     wanted,
-                )  # fmt: skip
+                )
             )
     return result
 
@@ -140,12 +140,12 @@ def sample_batch(log_mels: Tensor, *, generator: torch.Generator, batch_size: in
 
 
 def gain_transfer_step(model, batch) -> tuple[Tensor, dict[str, Tensor]]:
-    """Multi-scale L1 in dB to the true rendering; plain L1 of the model and of copying the content."""
+    """Log-spectral loss in dB to the true rendering; L1 of the model and of copying the content."""
     content, own, style, truth = batch
     difference = floored_difference(model(content, style, own), truth)
     copy = floored_difference(content.clamp_min(GainTransfer.FLOOR_DB), truth)
     metrics = {"l1": difference.abs().mean(), "copy_l1": copy.abs().mean()}
-    return multi_scale_l1(difference), metrics
+    return log_spectral_loss(difference), metrics
 
 
 def train_gain_transfer(

@@ -51,9 +51,17 @@ def spectrogram(
     figure, ax = _axes(ax, figsize=(6, 2.6))
     vmax = log_mel.max() if vmax is None else vmax
     image = librosa.display.specshow(
-        log_mel, sr=config.sample_rate, hop_length=config.hop_length, x_axis="time", y_axis="mel",
-        ax=ax, cmap=SPECTROGRAM_CMAP, vmin=vmax - top_db, vmax=vmax,
-    )  # fmt: skip
+        log_mel,
+        sr=config.sample_rate,
+        hop_length=config.hop_length,
+        x_axis="time",
+        y_axis="mel",
+        ax=ax,
+        cmap=SPECTROGRAM_CMAP,
+        vmin=vmax - top_db,
+        vmax=vmax,
+        rasterized=True,  # a path per cell would make megabytes of SVG
+    )
     ax.set(title=title, xlabel="time / s", ylabel="frequency / Hz")
     ax.grid(False)
     figure.colorbar(image, ax=ax, format="%+.0f", label="dB")

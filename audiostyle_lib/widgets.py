@@ -56,6 +56,9 @@ def listening_room(
             message.value = f"{content.value} in the style of {style.value}"
         except audio.AudioError as error:
             message.value = str(error)
+        except Exception as error:
+            message.value = f"failed: {error}"
+            raise
         finally:
             button.disabled = False
 

@@ -151,14 +151,13 @@ def floored_difference(
     return torch.where(below, (predicted - floor_db).clamp_min(0.0), predicted - target)
 
 
-def multi_scale_l1(difference: Tensor, scales: tuple[int, ...] = (1, 4, 16)) -> Tensor:
-    """Mean over scales k of the mean absolute value of (B, M, T) averaged over k x k patches.
+def log_spectral_loss(difference: Tensor) -> Tensor:
+    """Mean of the two log-spectral distances of a difference in dB, (B, n_mels, T).
 
-    L1 alone is minimised by the median, which is biased where a band is mostly silent; on patches
-    the bias costs as much as the detail.
+    Root mean square over time, mean over bands, and the other way round. Inside a row it is
+    minimised by the mean, not by L1's median, which is biased where a band is mostly silent.
     """
-    pooled = [
-        nn.functional.avg_pool2d(difference, k).abs().mean() if k > 1 else difference.abs().mean()
-        for k in scales
-    ]
-    return torch.stack(pooled).mean()
+    square = difference.square()
+    over_time = (square.mean(dim=2) + 1e-3).sqrt().mean()
+    over_bands = (square.mean(dim=1) + 1e-3).sqrt().mean()
+    return 0.5 * (over_time + over_bands)
