@@ -142,7 +142,7 @@ def _reproduce(arguments) -> int:
     folder = paths.figures() / f"{arguments.profile}-{corpus}"
     if code:
         return 1
-    print(f"figures and metrics: {folder}\nreport: {folder / 'report.md'}")
+    print(f"figures, metrics and report: {folder}")
     if arguments.store:
         pipeline.store(folder)
         report.update_readme(folder)

@@ -211,7 +211,11 @@ def descriptors(waveform: Tensor, spectrum: Tensor, config: AudioConfig) -> dict
 
 
 def tempo(log_mel_db: Tensor, config: AudioConfig) -> np.ndarray:
-    """Tempo in beats per minute, (B,), by librosa's autocorrelation of the onset envelope."""
+    """Tempo in beats per minute, (B,), by librosa's autocorrelation of the onset envelope.
+
+    As in librosa, the log-mel is floored 80 dB below each item's maximum first.
+    """
+    log_mel_db = torch.maximum(log_mel_db, log_mel_db.amax(dim=(1, 2), keepdim=True) - TOP_DB)
     return np.array(
         [
             librosa.feature.tempo(

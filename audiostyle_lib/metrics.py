@@ -107,6 +107,21 @@ def chroma_similarity(a: np.ndarray, b: np.ndarray, config: AudioConfig) -> floa
     return float(torch.nn.functional.cosine_similarity(first, second, dim=0)[loud].mean())
 
 
+def pitch_class_agreement(a: np.ndarray, b: np.ndarray, config: AudioConfig) -> float:
+    """Mean cosine between centred chroma vectors of waveforms (n_samples,), half a second each (higher).
+
+    Centring over the twelve pitch classes makes it 0 for noise and for unrelated notes, where
+    `chroma_similarity` is already high.
+    """
+    n = min(len(a), len(b))
+    power = features.stft(torch.from_numpy(np.stack([a[:n], b[:n]])), config).abs() ** 2
+    chroma = features.chroma(power, config)
+    frames = min(round(0.5 * config.frames_per_second), chroma.shape[2])
+    pooled = torch.nn.functional.avg_pool1d(chroma, frames)
+    first, second = pooled - pooled.mean(dim=1, keepdim=True)  # (12, T)
+    return float(torch.nn.functional.cosine_similarity(first, second, dim=0).mean())
+
+
 def _timbre_covariance(waveform: np.ndarray, config: AudioConfig) -> np.ndarray:
     import librosa
 

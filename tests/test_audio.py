@@ -1,0 +1,229 @@
+"""Any readable file becomes mono at 22 050 Hz; anything else is refused in one line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from audiostyle_lib import audio
+from audiostyle_lib.audio import AudioError
+from audiostyle_lib.config import AudioConfig
+
+RATE = 22_050
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3", "au", "aiff"])
+def test_every_format_keeps_length_pitch_and_level(tmp_path, tone, peak_hz, suffix):
+    x = tone(440.0, 1.0)
+    path = tmp_path / f"tone.{suffix}"
+    audio.write_audio(path, x, sample_rate=RATE)
+    y = audio.read_audio(path)
+    assert y.dtype == np.float32 and y.shape == x.shape
+    assert peak_hz(y) == pytest.approx(440, abs=0.5)
+    assert audio.rms_dbfs(y) == pytest.approx(audio.rms_dbfs(x), abs=0.1)
+    if suffix not in ("ogg", "mp3"):
+        np.testing.assert_allclose(y, x, atol=1 / 32768)  # 16 bit
+
+
+@pytest.mark.parametrize("channels", [1, 2, 8])
+def test_mono_is_the_mean_of_the_channels(tmp_path, tone, channels):
+    parts = np.stack([tone(200.0 * (c + 1)) for c in range(channels)], axis=1)
+    path = tmp_path / "many.wav"
+    sf.write(path, parts, RATE, subtype="FLOAT")
+    np.testing.assert_allclose(audio.read_audio(path), parts.mean(axis=1), atol=1e-6)
+
+
+@settings(max_examples=25)
+@given(
+    seconds=st.floats(0.2, 1.5),
+    rate=st.sampled_from([8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000, 192_000]),
+    channels=st.integers(1, 8),
+)
+def test_length_and_pitch_for_any_rate_and_channels(
+    tmp_path, tone, peak_hz, seconds, rate, channels
+):
+    x = tone(440.0, seconds, sample_rate=rate)
+    path = tmp_path / "tone.wav"
+    sf.write(path, np.repeat(x[:, None], channels, axis=1), rate, subtype="FLOAT")
+    y = audio.read_audio(path)
+    assert abs(len(y) - len(x) * RATE / rate) <= 1
+    assert peak_hz(y) == pytest.approx(440, abs=1.5)
+    assert audio.rms_dbfs(y) == pytest.approx(audio.rms_dbfs(x), abs=0.1)
+
+
+def test_resampling_does_not_alias(tmp_path, tone):
+    path = tmp_path / "ultrasound.wav"
+    mixed = tone(1_000.0, sample_rate=192_000) + tone(15_000.0, sample_rate=192_000)
+    sf.write(path, mixed, 192_000, subtype="FLOAT")
+    inner = slice(1000, -1000)
+    rest = audio.read_audio(path)[inner] - tone(1_000.0)[inner]
+    assert audio.rms_dbfs(rest) < -80  # 15 kHz would fold to 7 050 Hz at -9 dBFS
+
+
+def test_other_front_end_sets_the_rate(tmp_path, tone):
+    path = tmp_path / "tone.wav"
+    sf.write(path, tone(), RATE)
+    assert len(audio.read_audio(path, config=AudioConfig(sample_rate=16_000))) == 16_000
+
+
+def _missing(path: Path):
+    pass
+
+
+def _folder(path: Path):
+    path.mkdir()
+
+
+def _empty(path: Path):
+    path.touch()
+
+
+def _text(path: Path):
+    path.write_text("dear diary\n" * 500)
+
+
+def _no_samples(path: Path):
+    sf.write(path, np.zeros(0), RATE)
+
+
+def _samples(x):
+    return lambda path: sf.write(path, x, RATE, subtype="FLOAT")
+
+
+def _with(value: float) -> np.ndarray:
+    x = np.full(RATE, 0.1)
+    x[777] = value
+    return x
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (_missing, "no such file"),
+        (_folder, "is a folder"),
+        (_empty, "is empty"),
+        (_text, "not readable as audio"),
+        (_no_samples, "holds no samples"),
+        (_samples(_with(np.nan)), "not finite"),
+        (_samples(_with(-np.inf)), "not finite"),
+        (_samples(np.zeros(RATE)), "silent"),
+        (_samples(np.full(RATE, 0.9e-4)), "silent"),
+        (_samples(np.full(2047, 0.1)), r"lasts 0\.093 s, shorter than one window \(0\.093 s\)"),
+        (_samples(np.full(2 * RATE + 1, 0.1)), "lasts .* minutes, at most"),
+        (_samples(np.array([[0.1, -0.1]] * RATE)), "silent"),  # the channels cancel
+    ],
+)
+def test_unusable_file_is_refused_in_one_line(tmp_path, make, reason):
+    path = tmp_path / "input.wav"
+    make(path)
+    with pytest.raises(AudioError, match=reason) as error:
+        audio.read_audio(path, max_seconds=2.0)
+    assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
+
+
+def test_headerless_and_damaged_files_are_refused(tmp_path, tone):
+    raw = tmp_path / "samples.raw"
+    raw.write_bytes(bytes(10_000))
+    with pytest.raises(AudioError, match="not readable"):
+        audio.read_audio(raw)
+    whole, half = tmp_path / "whole.flac", tmp_path / "half.flac"
+    audio.write_audio(whole, tone(), sample_rate=RATE)
+    half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    with pytest.raises(AudioError, match="not readable"):
+        audio.read_audio(half)
+
+
+def test_limits_are_just_not_refused(tmp_path):
+    for n, level in ((2048, 0.1), (2 * RATE, 1.1e-4)):
+        _samples(np.full(n, level))(tmp_path / "edge.wav")
+        assert len(audio.read_audio(tmp_path / "edge.wav", max_seconds=2.0)) == n
+
+
+def test_too_long_file_is_refused_before_it_is_read(tmp_path, tone, monkeypatch):
+    path = tmp_path / "long.wav"
+    sf.write(path, tone(), RATE)
+    monkeypatch.setattr(sf, "read", lambda *a, **k: pytest.fail("was read"))
+    with pytest.raises(AudioError, match="minutes"):
+        audio.read_audio(path, max_seconds=0.9)
+
+
+def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, tone, monkeypatch):
+    path = tmp_path / "out.wav"
+    path.write_text("old")
+
+    def fail(self, data):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(sf.SoundFile, "write", fail)
+    with pytest.raises(AudioError, match=r"out\.wav: cannot be written \(disk full\)"):
+        audio.write_audio(path, tone(), sample_rate=RATE)
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("nowhere/out.wav", "does not exist"),
+        ("out.txt", "must end in an audio format"),
+        ("out", "must end in an audio format"),
+        ("out.raw", "must end in an audio format"),
+        ("folder.wav", "is a folder"),
+    ],
+)
+def test_unwritable_target_is_refused(tmp_path, tone, name, reason):
+    (tmp_path / "folder.wav").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(AudioError, match=reason):
+        audio.write_audio(tmp_path / name, tone(), sample_rate=RATE)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_write_protected_folder_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # root may write anywhere
+    with pytest.raises(AudioError, match="not writable"):
+        audio.check_writable(tmp_path / "out.wav")
+
+
+def test_suffix_may_be_upper_case(tmp_path, tone):
+    audio.write_audio(tmp_path / "OUT.FLAC", tone(), sample_rate=RATE)
+    assert sf.info(tmp_path / "OUT.FLAC").format == "FLAC"
+
+
+def test_minutes_of_vorbis_can_be_written(tmp_path):
+    """libsndfile's encoder kills the process if it is given minutes in one piece."""
+    code = (
+        "import sys, numpy as np; from audiostyle_lib.audio import write_audio\n"
+        "write_audio(sys.argv[1], np.full(150 * 22050, 0.1, np.float32), sample_rate=22050)"
+    )
+    path = tmp_path / "long.ogg"
+    done = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert done.returncode == 0
+    assert sf.info(path).frames == 150 * RATE
+
+
+def test_rms_level_of_known_signals(tone):
+    assert audio.rms_dbfs(np.ones(100, np.float32)) == pytest.approx(0, abs=1e-6)
+    assert audio.rms_dbfs(tone(441.0, 1.0, 1.0)) == pytest.approx(-3.0103, abs=1e-3)
+    assert audio.rms_dbfs(np.zeros(100, np.float32)) == pytest.approx(-200, abs=1e-6)
+
+
+@given(st.floats(1e-3, 1.0), st.floats(-40, -10))
+def test_to_level_reaches_the_level(amplitude, dbfs):
+    x = amplitude * np.sin(np.arange(5000, dtype=np.float32))
+    assert audio.rms_dbfs(audio.to_level(x, dbfs)) == pytest.approx(dbfs, abs=1e-3)
+
+
+def test_to_level_never_clips():
+    click = np.zeros(10_000, np.float32)
+    click[5000] = 0.01
+    y = audio.to_level(click, -20.0)
+    assert np.abs(y).max() == pytest.approx(0.99, abs=1e-6)
+    assert audio.rms_dbfs(y) < -20

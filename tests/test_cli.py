@@ -1,0 +1,194 @@
+"""The command line as its user meets it: a subprocess, an exit code, one line, a file or none."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+RATE = 22_050
+
+
+def audiostyle(*arguments, **kwargs):
+    return subprocess.run(
+        [sys.executable, "-m", "audiostyle_lib", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        **kwargs,
+    )
+
+
+def chord(seconds: float, rate: int, *frequencies: float) -> np.ndarray:
+    t = np.arange(round(seconds * rate)) / rate
+    partials = [np.sin(2 * np.pi * f * k * t) / k for f in frequencies for k in range(1, 6)]
+    envelope = np.exp(-3 * (t % 0.5))
+    return (0.1 * envelope * np.sum(partials, axis=0)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    sf.write(folder / "content.wav", chord(4.0, RATE, 220, 277.2, 329.6), RATE)
+    sf.write(folder / "style.flac", chord(3.0, RATE, 110, 165), RATE)
+    return folder
+
+
+def make_bad(folder, kind: str):
+    path = folder / f"{kind}.wav"
+    tone = chord(1.0, RATE, 220)
+    if kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "text":
+        path.write_text("not audio, only called so\n" * 50)
+    elif kind == "silence":
+        sf.write(path, np.zeros(RATE), RATE)
+    elif kind == "nan":
+        tone[100] = np.nan
+        sf.write(path, tone, RATE, subtype="FLOAT")
+    elif kind == "too_short":
+        sf.write(path, tone[: RATE // 20], RATE)
+    elif kind == "folder":
+        path.mkdir(exist_ok=True)
+    elif kind == "ten_hours":
+        sf.write(path, np.zeros(36_000 * 100, dtype=np.int16), 100)
+    elif kind == "no_samples":
+        sf.write(path, np.zeros(0), RATE)
+    return path
+
+
+BAD = {
+    "missing": "no such file",
+    "empty": "empty",
+    "text": "not readable as audio",
+    "silence": "silent",
+    "nan": "not finite",
+    "too_short": "shorter than one window",
+    "folder": "folder",
+    "ten_hours": "600 minutes",
+    "no_samples": "no samples",
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_input_is_refused_with_one_line_and_no_file(clips, tmp_path, kind):
+    bad, out = make_bad(tmp_path, kind), tmp_path / "out.wav"
+    for pair in ((bad, clips / "style.flac"), (clips / "content.wav", bad)):
+        result = audiostyle("transfer", *pair, "-o", out)
+        assert result.returncode == 2, result.stderr
+        lines = result.stderr.strip().splitlines()
+        assert len(lines) == 1 and BAD[kind] in lines[0] and bad.name in lines[0]
+        assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("nowhere/out.wav", "does not exist"), ("out.txt", "audio format"), (".", "folder")],
+)
+def test_unwritable_output_is_refused_before_any_work(clips, tmp_path, name, why):
+    result = audiostyle(
+        "transfer", clips / "content.wav", clips / "style.flac", "-o", tmp_path / name
+    )
+    assert result.returncode == 2
+    assert len(result.stderr.strip().splitlines()) == 1 and why in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_output_that_fails_while_writing_is_one_line(clips):
+    result = audiostyle(
+        "transfer", clips / "content.wav", clips / "style.flac", "-o", "/proc/out.wav"
+    )
+    assert result.returncode == 2
+    assert len(result.stderr.strip().splitlines()) == 1 and "/proc/out.wav" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "seconds", "suffix"),
+    [(RATE, 1, 4.0, "wav"), (8_000, 1, 2.0, "wav"), (192_000, 2, 1.0, "flac"), (44_100, 8, 1.5, "wav"),
+     (44_100, 2, 2.0, "mp3"), (RATE, 1, 0.1, "wav")],
+)  # fmt: skip
+def test_transfer_keeps_length_and_is_sound(clips, tmp_path, rate, channels, seconds, suffix):
+    content, out = tmp_path / f"content.{suffix}", tmp_path / "out.wav"
+    tone = chord(seconds, rate, 220, 330)
+    sf.write(content, np.repeat(tone[:, None], channels, axis=1), rate)
+    frames = sf.info(content).frames
+    result = audiostyle("transfer", content, clips / "style.flac", "-o", out)
+    assert result.returncode == 0, result.stderr
+    made, made_rate = sf.read(out, always_2d=True)
+    assert made_rate == RATE and made.shape[1] == 1
+    assert abs(len(made) - frames * RATE / rate) <= 1
+    assert np.isfinite(made).all() and 1e-3 < np.abs(made).max() < 1.0
+
+
+@pytest.mark.parametrize("arguments", [("--method", "ltas_eq"), ("--vocoder", "griffin_lim"),
+                                       ("--vocoder", "content_phase")])  # fmt: skip
+def test_methods_and_vocoders_change_the_sound(clips, tmp_path, arguments):
+    out = tmp_path / "out.flac"
+    content, _ = sf.read(clips / "content.wav")
+    result = audiostyle(
+        "transfer", clips / "content.wav", clips / "style.flac", "-o", out, *arguments
+    )
+    assert result.returncode == 0, result.stderr
+    made, _ = sf.read(out)
+    assert len(made) == len(content) and np.abs(made - content).max() > 0.01
+
+
+def test_strength_zero_gives_the_content_back(clips, tmp_path):
+    out = tmp_path / "out.wav"
+    result = audiostyle(
+        "transfer", clips / "content.wav", clips / "style.flac", "-o", out, "--strength", 0
+    )
+    assert result.returncode == 0, result.stderr
+    content, _ = sf.read(clips / "content.wav")
+    made, _ = sf.read(out)
+    level = 10 * np.log10(np.mean(made**2) / np.mean(content**2))
+    assert abs(level) < 0.1 and np.abs(made - content).max() < 1e-3
+
+
+def test_strength_outside_its_range_is_refused(clips, tmp_path):
+    result = audiostyle(
+        "transfer", clips / "content.wav", clips / "style.flac", "-o", tmp_path / "o.wav",
+        "--strength", 1.5,
+    )  # fmt: skip
+    assert result.returncode == 2 and "between 0 and 1" in result.stderr
+
+
+def test_transfer_of_real_clips(gtzan_subset, tmp_path):
+    out = tmp_path / "out.wav"
+    content = gtzan_subset / "jazz" / "jazz.00001.flac"
+    style = gtzan_subset / "metal" / "metal.00002.flac"
+    result = audiostyle("transfer", content, style, "-o", out)
+    assert result.returncode == 0, result.stderr
+    made, rate = sf.read(out)
+    assert (len(made), rate) == (sf.info(content).frames, RATE)
+    rms = 10 * np.log10(np.mean(made**2))
+    original = 10 * np.log10(np.mean(sf.read(content)[0] ** 2))
+    assert np.abs(made).max() < 1.0 and original - 6 < rms < original + 0.5
+
+
+def test_data_check_prints_what_is_there_and_what_is_wrong(tmp_path):
+    for genre, count in (("blues", 3), ("jazz", 2)):
+        (tmp_path / genre).mkdir()
+        for i in range(count):
+            sf.write(tmp_path / genre / f"{genre}.{i:05d}.wav", chord(1.0, RATE, 220 + i), RATE)
+    (tmp_path / "jazz" / "jazz.00054.wav").write_bytes(b"garbage" * 100)
+    result = audiostyle("data", "check", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "5 usable tracks" in result.stdout
+    assert "jazz.00054: not readable" in result.stdout and "left out: 1" in result.stdout
+
+
+def test_data_check_of_a_folder_without_genres(tmp_path):
+    result = audiostyle("data", "check", tmp_path)
+    assert result.returncode == 2 and "no genre folder" in result.stderr
+
+
+def test_unknown_profile_and_notebook_are_refused():
+    result = audiostyle("reproduce", "--profile", "huge")
+    assert result.returncode == 2 and "smoke, quick, paper" in result.stderr
+    result = audiostyle("reproduce", "--only", "42")
+    assert result.returncode == 2 and "no notebook '42'" in result.stderr

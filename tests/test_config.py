@@ -1,0 +1,94 @@
+"""One front end, refused where it differs; profiles; seeds."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audiostyle_lib import config as cfg
+from audiostyle_lib.config import AudioConfig, ConfigMismatchError, require_same_front_end
+
+FIELDS = [f.name for f in fields(AudioConfig)]
+
+
+@pytest.fixture
+def restored_torch():
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def test_front_end_is_the_documented_one():
+    assert AudioConfig().to_dict() == {
+        "sample_rate": 22050, "n_fft": 2048, "hop_length": 512, "n_mels": 128, "n_mfcc": 20,
+        "amin": 1e-10,
+    }  # fmt: skip
+    assert AudioConfig().frames_per_second == pytest.approx(43.0664, abs=1e-4)
+
+
+@pytest.mark.parametrize(("n_samples", "n_frames"), [(1, 1), (511, 1), (512, 2), (661_794, 1293)])
+def test_number_of_frames(n_samples, n_frames):
+    assert AudioConfig().n_frames(n_samples) == n_frames
+
+
+def test_same_front_end_is_accepted_after_json():
+    ours = AudioConfig(hop_length=256)
+    require_same_front_end(ours, json.loads(json.dumps(ours.to_dict())), what="model")
+    require_same_front_end(ours, AudioConfig(hop_length=256), what="model")
+
+
+@given(st.sets(st.sampled_from(FIELDS), min_size=1))
+def test_mismatch_names_every_field_and_no_other(different):
+    ours = AudioConfig()
+    theirs = replace(ours, **{name: 2 * getattr(ours, name) for name in different})
+    with pytest.raises(ConfigMismatchError, match=r"^vocoder\.safetensors") as error:
+        require_same_front_end(ours, theirs, what="vocoder.safetensors")
+    named = str(error.value).split("front end: ")[1]
+    for name in FIELDS:
+        text = f"{name} {getattr(theirs, name)} instead of {getattr(ours, name)}"
+        assert (text in named) == (name in different)
+
+
+def test_missing_field_is_a_mismatch():
+    theirs = AudioConfig().to_dict()
+    del theirs["n_mels"]
+    with pytest.raises(ConfigMismatchError, match="n_mels None instead of 128"):
+        require_same_front_end(AudioConfig(), theirs, what="old model")
+
+
+def test_profiles_grow_and_paper_is_the_reports_schedule():
+    smoke, quick, paper = (cfg.profile(name) for name in ("smoke", "quick", "paper"))
+    for small, large in ((smoke, quick), (quick, paper)):
+        for field in fields(cfg.Profile):
+            if field.name != "name":
+                assert getattr(small, field.name) <= getattr(large, field.name), field.name
+    assert (paper.epochs, paper.augmented_copies, paper.clips_per_genre) == (50, 5, 100)
+
+
+def test_unknown_profile_names_the_choices():
+    with pytest.raises(ValueError, match="'huge': choose one of smoke, quick, paper"):
+        cfg.profile("huge")
+
+
+@pytest.mark.parametrize(("there", "chosen"), [(True, "cuda"), (False, "cpu")])
+def test_auto_device_follows_the_machine(monkeypatch, there, chosen):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    assert cfg.choose_device("auto") == chosen
+    assert cfg.choose_device("cpu") == "cpu"
+    assert cfg.choose_device("cuda:1") == "cuda:1"
+
+
+def test_seed_repeats_all_generators(restored_torch):
+    def draw(seed):
+        cfg.set_deterministic(seed)
+        return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+    assert draw(3) == draw(3)
+    assert all(a != b for a, b in zip(draw(3), draw(4), strict=True))
+    assert torch.are_deterministic_algorithms_enabled()

@@ -1,0 +1,197 @@
+"""Paired items: the truth is the content's score in the style clip's style."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from audiostyle_lib import audio, bands, metrics, pairs, transfer
+from audiostyle_lib.models.recombine import GainTransfer
+
+SIZE = 4
+
+
+def marked_lattice(n_groups, *, seed, split, seconds, progress=None):
+    """Groups whose constant samples say group, score and style: 100 g + 10 (i + 1) + (j + 1)."""
+    for g in range(n_groups):
+        marks = 100 * g + 10 * np.arange(1, SIZE + 1)[:, None] + np.arange(1, SIZE + 1)
+        samples = np.repeat(marks[:, :, None], 50, axis=2).astype(np.int16)
+        styles = [SimpleNamespace(genre=bands.GENRES[j]) for j in range(SIZE)]
+        yield SimpleNamespace(audio=samples, styles=styles)
+
+
+def marks(triplet: pairs.Triplet) -> list[tuple[int, int, int]]:
+    """(group, score, style) of content, style clip and truth."""
+    found = []
+    for clip in (triplet.content, triplet.style, triplet.truth):
+        mark = round(float(clip[0]) * 32768)
+        found.append((mark // 100, mark % 100 // 10 - 1, mark % 10 - 1))
+    return found
+
+
+@pytest.mark.parametrize("tier", [None, 1, 2])
+def test_truth_has_the_contents_score_in_the_style_clips_style(monkeypatch, tier):
+    monkeypatch.setattr(bands, "render_lattice", marked_lattice)
+    made = pairs.triplets(3, split="test", seed=1, per_group=20, tier=tier)
+    assert len(made) == 60
+    for triplet in made:
+        content, style, truth = marks(triplet)
+        assert content[0] == style[0] == truth[0]
+        assert content[1] == truth[1] != style[1], "the style clip plays another score"
+        assert content[2] != truth[2] == style[2]
+        assert triplet.content_genre == bands.GENRES[content[2]]
+        assert triplet.style_genre == bands.GENRES[style[2]]
+        assert triplet.tier == (1 if {content[2], style[2]} in ({0, 1}, {2, 3}) else 2)
+    tiers = [t.tier for t in made]
+    assert tiers == [tier] * 60 if tier else tiers == [1, 2] * 30
+    assert len({tuple(marks(t)) for t in made}) > 30, "drawn from all there are"
+
+
+def test_triplets_repeat_with_the_seed(monkeypatch):
+    monkeypatch.setattr(bands, "render_lattice", marked_lattice)
+
+    def draw(seed):
+        return [marks(t) for t in pairs.triplets(1, split="test", seed=seed, per_group=10)]
+
+    assert draw(0) == draw(0) != draw(1)
+
+
+def test_tiers_of_a_group():
+    table = [[pairs.tier_of(a, b) for b in range(4)] for a in range(4)]
+    assert table == [[1, 1, 2, 2], [1, 1, 2, 2], [2, 2, 1, 1], [2, 2, 1, 1]]
+
+
+def test_int16_becomes_full_scale_float():
+    x = pairs.as_float(np.array([-32768, 0, 16384], np.int16))
+    assert x.dtype == np.float32 and x.tolist() == [-1.0, 0.0, 0.5]
+    y = np.array([0.25], np.float32)
+    assert pairs.as_float(y) is y
+
+
+# Training batches -----------------------------------------------------------------------------
+
+N_FRAMES = 345  # of 8 s
+
+
+def numbered_log_mels(n_groups: int = 3) -> torch.Tensor:
+    """Every frame is its position, every mel band 0 .. 3 tells group, score, style, frame."""
+    x = torch.zeros(n_groups, SIZE, SIZE, 128, N_FRAMES)
+    x[..., 0, :] = torch.arange(n_groups)[:, None, None, None]
+    x[..., 1, :] = torch.arange(SIZE)[None, :, None, None]
+    x[..., 2, :] = torch.arange(SIZE)[None, None, :, None]
+    x[..., 3, :] = torch.arange(N_FRAMES)
+    return x
+
+
+@pytest.fixture
+def without_eq(monkeypatch):
+    monkeypatch.setattr(pairs, "_random_eq", lambda n, n_mels, generator: torch.zeros(n, n_mels, 1))
+
+
+def test_batch_keeps_content_and_truth_aligned(without_eq):
+    batch = pairs.sample_batch(
+        numbered_log_mels(), generator=torch.Generator().manual_seed(0), batch_size=200
+    )
+    content, own, style, truth = batch
+    assert content.shape == truth.shape == (200, 128, pairs.SEGMENT_FRAMES)
+    assert own.shape == style.shape == (200, 128, pairs.STYLE_FRAMES)
+    for x in batch:  # one rendering an item, frames in a row
+        assert (x[:, :3] == x[:, :3, :1]).all() and (x[:, 3].diff(dim=1) == 1).all()
+    parts = (x[:, :4, 0].unbind(dim=1) for x in batch)  # group, score, style, frame
+    (cg, cs, cj, cf), (og, os_, oj, of), (sg, ss, sj, _), (tg, ts, tj, tf) = parts
+    assert torch.equal(cg, tg) and torch.equal(cg, sg) and torch.equal(cg, og)
+    assert torch.equal(cs, ts) and torch.equal(cf, tf), "the same excerpt of the same score"
+    assert torch.equal(cs, os_) and torch.equal(cj, oj), "its own surroundings"
+    assert ((of <= cf) & (cf + pairs.SEGMENT_FRAMES <= of + pairs.STYLE_FRAMES)).all()
+    assert (ss != cs).all() and torch.equal(sj, tj) and (tj != cj).all()
+    for drawn, n in ((cg, 3), (cs, SIZE), (cj, SIZE), (ss, SIZE), (sj, SIZE)):
+        assert len(drawn.unique()) == n
+    assert cf.min() < 20 and cf.max() > N_FRAMES - pairs.SEGMENT_FRAMES - 20
+
+
+def test_equaliser_is_shared_by_style_and_truth_and_by_content_and_its_surroundings():
+    flat = torch.zeros(2, SIZE, SIZE, 128, N_FRAMES)
+    batch = pairs.sample_batch(flat, generator=torch.Generator().manual_seed(0), batch_size=50)
+    content, own, style, truth = (x[:, :, 0] for x in batch)
+    for x in batch:
+        assert (x == x[:, :, :1]).all(), "constant in time"
+    assert torch.equal(content, own) and torch.equal(style, truth)
+    assert (content - truth).abs().mean() > 1
+    assert 2 < float(content.std()) < 5  # knots of 4 dB, interpolated
+    assert float(content.diff(dim=1).abs().max()) < 1  # smooth
+
+
+def test_batches_repeat_with_their_generator():
+    x = numbered_log_mels()
+
+    def draw(seed):
+        return pairs.sample_batch(x, generator=torch.Generator().manual_seed(seed), batch_size=4)
+
+    assert all(torch.equal(a, b) for a, b in zip(draw(0), draw(0), strict=True))
+    assert not torch.equal(draw(0)[0], draw(1)[0])
+
+
+def test_step_measures_the_model_against_copying():
+    content = torch.full((2, 128, 32), -20.0)
+    truth = torch.full((2, 128, 32), -26.0)
+    loss, found = pairs.gain_transfer_step(
+        lambda content, style, own: content - 4, (content, content, truth, truth)
+    )
+    assert float(loss) == pytest.approx(2, abs=1e-3)
+    assert float(found["l1"]) == pytest.approx(2) and float(found["copy_l1"]) == pytest.approx(6)
+
+
+def test_training_lowers_the_loss_and_repeats(tmp_path, config):
+    generator = torch.Generator().manual_seed(0)
+    score = 8 * torch.randn(2, SIZE, 1, 128, N_FRAMES, generator=generator)
+    style = 8 * torch.randn(2, 1, SIZE, 128, 1, generator=generator)
+    log_mels = (-30 + score + style).half()
+    sizes = {"channels": 12, "style_channels": 8, "style_dim": 6, "depth": 1}
+
+    def train(name):
+        return pairs.train_gain_transfer(
+            log_mels, steps=6, path=tmp_path / name, config=config, lr=3e-3, **sizes
+        )
+
+    model, curves = train("a.safetensors")
+    again, same = train("b.safetensors")
+    assert curves == same and not model.training
+    assert all(
+        torch.equal(p, q) for p, q in zip(model.parameters(), again.parameters(), strict=True)
+    )
+    assert curves["train_l1"][-1] < curves["train_copy_l1"][-1]
+    loaded = transfer.load_model(tmp_path / "a.safetensors")
+    assert torch.equal(loaded.standardize.mean, model.standardize.mean)
+    assert float(loaded.standardize.mean.mean()) == pytest.approx(-30, abs=2)
+
+
+# Rendered -------------------------------------------------------------------------------------
+
+
+def test_rendered_truth_has_the_contents_notes(config):
+    pytest.importorskip("symusic")
+    for t in pairs.triplets(1, split="test", seed=0, per_group=8):
+        assert t.content.shape == t.style.shape == t.truth.shape == (round(8.0 * 22_050),)
+        assert audio.rms_dbfs(t.truth) == pytest.approx(-20, abs=2)
+        same = metrics.pitch_class_agreement(t.content, t.truth, config)
+        other = metrics.pitch_class_agreement(t.content, t.style, config)
+        assert same > other + 0.2
+        assert same > (0.6 if t.tier == 1 else 0.3), "tier 1 plays the very same notes"
+
+
+def test_rendered_log_mels_are_floored_and_at_level(monkeypatch, config, clip):
+    def lattice(n_groups, **_):
+        for g in range(n_groups):
+            rows = [[clip(1.0, 10 * i + j + g) / (1 + i) for j in range(2)] for i in range(2)]
+            yield SimpleNamespace(audio=np.rint(32767 * np.array(rows)).astype(np.int16), styles=())
+
+    monkeypatch.setattr(bands, "render_lattice", lattice)
+    x = pairs.render_log_mels(2, split="train", seed=0, config=config)
+    assert x.shape == (2, 2, 2, 128, 44) and x.dtype == torch.float16
+    assert float(x.min()) == GainTransfer.FLOOR_DB
+    expected = transfer.log_mel_at_level(clip(1.0, 11), config, "cpu")[0].clamp_min(-55.0)
+    difference = (x[0, 1, 1].float() - expected).abs()
+    assert float(difference[expected > -30].max()) < 0.2  # half precision, and 16 bit below that

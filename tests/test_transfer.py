@@ -1,0 +1,258 @@
+"""Audio in, audio out: length, level, blocks, strength, and what an equaliser must do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from audiostyle_lib import audio, checkpoint, features, peers, transfer
+from audiostyle_lib.config import AudioConfig, ConfigMismatchError
+from audiostyle_lib.models.recombine import GainTransfer, LatentTransfer
+from audiostyle_lib.models.style import CNNStylePredictor
+from audiostyle_lib.models.vae import ConvVAE
+
+RATE = 22_050
+SMALL = {"channels": 12, "style_channels": 8, "style_dim": 6}
+
+
+@pytest.fixture(scope="module")
+def model(config, clip) -> GainTransfer:
+    """Untrained, but with last layers that make gains of several dB."""
+    torch.manual_seed(0)
+    model = GainTransfer(**SMALL)
+    model.standardize.fit(transfer.log_mel_at_level(clip(2.0), config, "cpu"))
+    for layer in (model.upsample, model.skip):
+        nn.init.normal_(layer.weight, std=0.05)
+    with torch.no_grad():  # so that the far ends of the field of view weigh as much as the middle
+        for block in model.decoder.blocks:
+            block.conv.weight.mul_(2), block.project.weight.mul_(3)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def latent_model(config, clip) -> LatentTransfer:
+    torch.manual_seed(0)
+    vae = ConvVAE(channels=8, latent_channels=4)
+    vae.standardize.fit(transfer.log_mel_at_level(clip(2.0), config, "cpu"))
+    return LatentTransfer(
+        vae, CNNStylePredictor(n_features=45, channels=8, dim=6), channels=8
+    ).eval()
+
+
+@pytest.fixture
+def short_blocks(monkeypatch):
+    monkeypatch.setattr(transfer, "BLOCK_FRAMES", 128)
+
+
+def peak(x: np.ndarray) -> float:
+    return float(np.abs(x).max())
+
+
+# Length and blocks ----------------------------------------------------------------------------
+
+
+@settings(max_examples=20)
+@given(n_samples=st.one_of(st.integers(2048, 70_000), st.integers(120_000, 200_000)))
+def test_length_is_kept_below_and_above_a_block(model, clip, short_blocks, n_samples):
+    content = clip(n_samples / RATE + 0.01)[:n_samples]
+    out = transfer.transfer(content, clip(1.0, 1), method=transfer.learned(model))
+    assert out.shape == (n_samples,) and out.dtype == np.float32
+    assert np.isfinite(out).all() and audio.rms_dbfs(out) > -60
+
+
+@pytest.mark.parametrize("n_blocks", [2, 5.03, 4.6])
+def test_blocks_give_what_one_pass_gives(model, clip, monkeypatch, n_blocks):
+    content, style = clip(n_blocks * 128 * 512 / RATE), clip(3.0, 1)
+
+    def run(block_frames):
+        monkeypatch.setattr(transfer, "BLOCK_FRAMES", block_frames)
+        done = []
+        out = transfer.transfer(
+            content,
+            style,
+            method=transfer.learned(model),
+            progress=lambda k, n: done.append((k, n)),
+        )
+        return out, done
+
+    whole, once = run(10_000)
+    pieces, often = run(128)
+    assert once == [(1, 1)]
+    count = int(np.ceil(n_blocks))
+    assert often == [(k, count) for k in range(1, count + 1)]
+    assert peak(pieces - whole) < 2e-6 * peak(whole)  # float32 rounding
+    assert peak(whole - content) > 0.05, "the network does change something"
+
+
+def test_blocks_of_the_latent_method_agree_too(latent_model, clip, monkeypatch):
+    content, style = clip(7.0), clip(3.0, 1)
+
+    def run(block_frames):
+        monkeypatch.setattr(transfer, "BLOCK_FRAMES", block_frames)
+        return transfer.transfer(content, style, method=transfer.latent(latent_model))
+
+    whole = run(10_000)
+    assert peak(run(128) - whole) < 1e-3 * peak(whole)
+    assert peak(whole - content) > 0.05
+
+
+def test_seams_do_not_show_without_a_gain(clip, short_blocks):
+    content = clip(20_000 * 5 / RATE)
+    out = transfer.transfer(content, content, method=transfer.ltas_eq)
+    np.testing.assert_allclose(out, content, atol=1e-5)
+
+
+# Strength and level ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["learned", "ltas_eq", "latent"])
+def test_strength_zero_gives_the_content_back(model, latent_model, clip, name):
+    content, style = clip(2.0), clip(2.0, 1) ** 2
+    method = {
+        "learned": transfer.learned(model),
+        "ltas_eq": transfer.ltas_eq,
+        "latent": transfer.latent(latent_model),
+    }[name]
+    out = transfer.transfer(content, style, method=method, strength=0.0)
+    error_db = audio.rms_dbfs(out - content) - audio.rms_dbfs(content)
+    assert error_db < -39  # the difference of 0.1 dB
+    assert peak(out - content) < 1e-4
+
+
+def test_strength_scales_the_gain_in_db(clip, config):
+    content, style = clip(3.0), np.cumsum(clip(3.0, 1) - 0.001).astype(np.float32)
+
+    def levels(strength):
+        out = transfer.transfer(content, style, method=transfer.ltas_eq, strength=strength)
+        return transfer.log_mel_at_level(out, config, "cpu")[0, 5:100].mean(dim=1)
+
+    none, half, full = (levels(s) for s in (0.0, 0.5, 1.0))
+    change, slope = full - none, (half - none) - (full - none) / 2
+    assert float(change.std()) > 3
+    assert float((slope - slope.mean()).abs().mean()) < 0.35 * float(change.std())
+
+
+@pytest.mark.parametrize("vocoder", ["gain", "griffin_lim", "content_phase"])
+def test_result_is_as_loud_as_the_content_and_as_long(model, clip, vocoder):
+    content = 0.05 * clip(1.0)
+    out = transfer.transfer(content, clip(1.0, 1), method=transfer.learned(model), vocoder=vocoder)
+    assert out.shape == content.shape
+    assert audio.rms_dbfs(out) == pytest.approx(audio.rms_dbfs(content), abs=0.01)
+
+
+@given(gain_db=st.floats(-100, 100), seed=st.integers(0, 5), amplitude=st.floats(0.01, 1.0))
+def test_result_never_clips(clip, gain_db, seed, amplitude):
+    """Even where the content is a square wave, as loud as can be: any change raises its peaks."""
+    content = (amplitude * np.sign(clip(0.3, seed))).astype(np.float32)
+
+    def wild(content_mel, style_mel):
+        generator = torch.Generator().manual_seed(seed)
+        return lambda x: gain_db + 30 * torch.randn(x.shape, generator=generator)
+
+    out = transfer.transfer(content, content, method=wild)
+    assert np.isfinite(out).all() and peak(out) <= transfer.PEAK + 1e-6
+    if amplitude > 0.9:
+        assert peak(out) == pytest.approx(transfer.PEAK, abs=1e-4)
+
+
+def test_level_of_the_inputs_does_not_matter(model, clip):
+    content, style = clip(2.0), clip(2.0, 1)
+    loud = transfer.transfer(content, style, method=transfer.learned(model))
+    quiet = transfer.transfer(0.1 * content, 0.3 * style, method=transfer.learned(model))
+    np.testing.assert_allclose(quiet, 0.1 * loud, atol=1e-3 * peak(loud))
+
+
+# Methods --------------------------------------------------------------------------------------
+
+
+def test_ltas_gain_is_the_difference_of_mean_powers():
+    content = torch.full((1, 128, 40), -20.0)
+    style = torch.cat([torch.full((1, 128, 30), -10.0), torch.full((1, 128, 30), -200.0)], dim=2)
+    gain = peers.ltas_eq(content, style)
+    assert gain.shape == (1, 128, 1)
+    half_the_time = -10 - 3.0103 + 20
+    torch.testing.assert_close(gain, torch.full((1, 128, 1), half_the_time), atol=1e-3, rtol=0)
+
+
+def test_ltas_eq_gives_the_styles_band_levels(config):
+    rng = np.random.default_rng(0)
+    f = np.fft.rfftfreq(4 * RATE, 1 / RATE)
+    noise = [np.fft.rfft(rng.standard_normal(4 * RATE)) for _ in range(2)]
+    tilts = [(100 + f) ** -0.5, 1 / (1 + ((f - 2000) / 1500) ** 2) + 0.03]
+    content, style = (
+        audio.to_level(np.fft.irfft(n * t).astype(np.float32))
+        for n, t in zip(noise, tilts, strict=True)
+    )
+    out = transfer.transfer(content, style, method=transfer.ltas_eq)
+
+    def band_levels(x):
+        mel = 10 ** (transfer.log_mel_at_level(x, config, "cpu")[0] / 10)
+        return 10 * mel.mean(dim=1).log10()
+
+    before = (band_levels(content) - band_levels(style)).abs()
+    after = (band_levels(out) - band_levels(style)).abs()
+    assert float(before.mean()) > 5
+    assert float(after.mean()) < 0.3 and float(after.max()) < 1.5  # dB
+
+
+def test_unknown_names_are_refused(clip):
+    with pytest.raises(ValueError, match="unknown method 'magic': choose one of learned, ltas_eq"):
+        transfer.method_named("magic")
+    with pytest.raises(ValueError, match="unknown vocoder"):
+        transfer.transfer(clip(0.2), clip(0.2), method=transfer.ltas_eq, vocoder="world")
+    assert transfer.method_named("ltas_eq") is transfer.ltas_eq
+
+
+# Memory and files -----------------------------------------------------------------------------
+
+
+def test_excerpt_is_bounded_and_spread_over_the_recording(config):
+    short = np.arange(120 * RATE, dtype=np.float32)
+    assert transfer.excerpt(short, config) is short
+    recording = np.arange(5 * 60 * RATE, dtype=np.float64)  # each sample is its position
+    cut = transfer.excerpt(recording, config)
+    assert len(cut) == 120 * RATE
+    assert cut[0] == 0 and cut[-1] == recording[-1]
+    jumps = np.diff(cut)
+    assert (jumps == 1).sum() == len(cut) - 12 and (jumps >= 1).all()
+    pieces = cut.reshape(12, -1)[:, 0]
+    np.testing.assert_allclose(np.diff(pieces), np.diff(pieces)[0], atol=1)
+
+
+def test_network_never_sees_more_than_a_block(model, clip, short_blocks):
+    seen = []
+
+    def watching(content, style):
+        seen.append(content.shape[2])
+        gain_of = transfer.learned(model)(content, style)
+
+        def gain(x):
+            seen.append(x.shape[2])
+            return gain_of(x)
+
+        return gain
+
+    transfer.transfer(clip(12.0), clip(1.0, 1), method=watching)
+    assert len(seen) == 1 + 5
+    assert max(seen[1:]) <= 128 + 2 * transfer.MARGIN_FRAMES + 1
+
+
+def test_pretrained_model_is_stored_in_half_precision(model, clip, tmp_path, config):
+    path, kept = tmp_path / "trained.safetensors", tmp_path / "kept.safetensors"
+    header = {"audio": config.to_dict(), "model": SMALL, "epoch": 1}
+    checkpoint.save(path, {f"model.{k}": v for k, v in model.state_dict().items()}, header)
+    transfer.store_pretrained(path, kept)
+    assert kept.stat().st_size < 0.6 * path.stat().st_size
+    assert checkpoint.read_header(kept) == header
+    loaded = transfer.load_model(kept)
+    assert next(loaded.parameters()).dtype == torch.float32 and not loaded.training
+    x = features.log_mel(torch.from_numpy(clip(1.0))[None], config)
+    with torch.no_grad():
+        difference = (loaded(x, x.flip(1)) - model(x, x.flip(1))).abs()
+    assert 0 < float(difference.max()) < 0.3  # dB
+    with pytest.raises(ConfigMismatchError, match="n_mels"):
+        transfer.load_model(kept, config=AudioConfig(n_mels=80))
