@@ -18,12 +18,9 @@ DEVICE = config.get("device", "auto")
 RUN = paths.figures() / f"{PROFILE}-{CORPUS}"
 CORPUS_READY = RUN / "checkpoints" / f"corpus-seed{SEED}.txt"
 LIBRARY = sorted(str(f) for f in (paths.ROOT / "audiostyle_lib").rglob("*.py"))
-# These train for minutes: they take every core, the others share.
-HEAVY = {"07_recombination"}
-
-
-def threads_of(wildcards):
-    return workflow.cores if wildcards.name in HEAVY else 1
+# Two notebooks at a time: a training rarely gains from more than half of the cores, and threads that
+# compete for a core slow each other down many times over.
+THREADS = max(1, workflow.cores // 2)
 
 
 rule report:
@@ -53,11 +50,8 @@ rule notebook:
         corpus=CORPUS,
         seed=SEED,
         device=DEVICE,
-    threads: threads_of
+    threads: THREADS
     run:
         for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
             os.environ[variable] = str(threads)
-        try:
-            pipeline.execute(wildcards.name, Path(output[0]), dict(params.items()))
-        except pipeline.NotebookError as error:
-            raise SystemExit(f"\nstopped: {error}\n")
+        pipeline.execute(wildcards.name, Path(output[0]), dict(params.items()))
