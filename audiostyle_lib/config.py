@@ -67,7 +67,7 @@ PROFILES = {
     p.name: p
     for p in (
         Profile("smoke", 4, 8.0, 2, 1, 1, 2, 6, 1, griffin_lim_iterations=4),
-        Profile("quick", 10, 30.0, 30, 1, 12, 48, 600, 6),
+        Profile("quick", 10, 30.0, 16, 1, 12, 48, 600, 6),
         Profile("paper", 100, 30.0, 50, 5, 50, 600, 20_000, 25),
     )
 }

@@ -67,9 +67,14 @@ def execute(name: str, output: Path, parameters: dict) -> None:
     failed.parent.mkdir(parents=True, exist_ok=True)
     try:
         papermill.execute_notebook(
-            paths.NOTEBOOKS / f"{name}.ipynb", failed, parameters=parameters,
-            progress_bar=False, kernel_name="python3", stdout_file=PrefixedStream(name),
-        )  # fmt: skip
+            paths.NOTEBOOKS / f"{name}.ipynb",
+            failed,
+            parameters=parameters,
+            progress_bar=False,
+            kernel_name="python3",
+            stdout_file=PrefixedStream(name),
+            extra_arguments=["--log-level=ERROR"],  # of the kernel, which warns of its transport
+        )
     except papermill.PapermillExecutionError as error:
         raise NotebookError(_describe(name, error, failed)) from None
     failed.replace(output)
@@ -77,13 +82,10 @@ def execute(name: str, output: Path, parameters: dict) -> None:
 
 
 def _describe(name: str, error, failed: Path) -> str:
-    where = [
-        line.strip()
-        for line in ANSI.sub("", "\n".join(error.traceback)).splitlines()
-        if line.lstrip().startswith("--->")
-    ]
+    trace = ANSI.sub("", "\n".join(error.traceback))
+    where = re.findall(r"^-+> \d+ (.*)$", trace, flags=re.MULTILINE)
     lines = [f"{name}, code cell {error.exec_count}: {error.ename}: {error.evalue}"]
-    lines += [f"  at {where[0]}"] if where else []
+    lines += [f"  at: {where[0].strip()}"] if where else []
     return "\n".join([*lines, f"  the notebook up to there: {failed}"])
 
 
