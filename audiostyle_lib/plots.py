@@ -96,30 +96,34 @@ def bars(values: dict[str, float], *, xlabel: str, ax=None, title: str = "", hig
     return figure, ax
 
 
-def blocks(rows: list[list[str]], *, ax=None, title: str = ""):
-    """A chain of labelled boxes per row, joined by arrows: how data flows through modules.
+def blocks(branches: list[list[str]], trunk: list[str], *, ax=None, title: str = ""):
+    """Chains of labelled boxes that meet: how data flows from several inputs through shared modules.
 
-    The last box of every row but the last also points to the first box of the last row.
+    Parameters
+    ----------
+    branches : labels of each chain from its input on, drawn below one another
+    trunk : labels of the chain that the ends of all branches lead to
     """
-    width, height, gap = 2.5, 0.9, 0.7
-    longest = max(len(row) for row in rows)
-    figure, ax = _axes(ax, figsize=(1.9 * longest + 0.5, 1.35 * len(rows) + 0.4))
-    arrow = {"arrowstyle": "-|>", "color": "#444444", "lw": 1.2}
-    offset = [0.0] * (len(rows) - 1) + [0.0]
-    for y, row in enumerate(rows):
-        for x, text in enumerate(row):
-            left, bottom = x * (width + gap) + offset[y], -y * 1.6
-            box = {
-                "boxstyle": "round,pad=0.35",
-                "fc": "white",
-                "ec": COLORS[y % len(COLORS)],
-                "lw": 1.6,
-            }
-            ax.text(left + width / 2, bottom, text, ha="center", va="center", fontsize=9, bbox=box)
-            if x:
-                ax.annotate("", (left + 0.1, bottom), (left - gap - 0.1, bottom), arrowprops=arrow)
-    ax.set_xlim(-0.2, longest * (width + gap))
-    ax.set_ylim(-1.6 * len(rows) + 0.7, height)
+    step, height = 3.2, 1.9
+    longest = max(len(branch) for branch in branches)
+    n_columns = longest + len(trunk)
+    figure, ax = _axes(ax, figsize=(2.3 * n_columns, 1.4 * len(branches)))
+    middle = -height * (len(branches) - 1) / 2
+    chains = [(branch, 0, -height * y) for y, branch in enumerate(branches)]
+    chains.append((trunk, longest, middle))
+    arrow = {"arrowstyle": "-|>", "color": "#444444", "lw": 1.2, "shrinkA": 58, "shrinkB": 58}
+    for color, (chain, column, y) in zip(COLORS, chains, strict=False):
+        box = {"boxstyle": "round,pad=0.35", "fc": "white", "ec": color, "lw": 1.6}
+        for i, text in enumerate(chain):
+            x = step * (column + i)
+            ax.text(x, y, text, ha="center", va="center", fontsize=9, bbox=box, zorder=3)
+            if i:
+                ax.annotate("", (x, y), (x - step, y), arrowprops=arrow)
+        if chain is not trunk:
+            end = (step * (len(chain) - 1), y)
+            ax.annotate("", (step * longest, middle), end, arrowprops=arrow)
+    ax.set_xlim(-0.5 * step, step * (n_columns - 0.5))
+    ax.set_ylim(-height * (len(branches) - 0.5), 0.5 * height)
     ax.set_title(title)
     ax.axis("off")
     return figure, ax
