@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
 
     p = commands.add_parser("pretrain", help="train the model that transfer uses")
     p.add_argument("--groups", type=int, default=240, help="groups of 16 paired renderings")
-    p.add_argument("--steps", type=int, default=6000)
+    p.add_argument("--steps", type=int, default=1500)
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--device", default="auto")
     p.set_defaults(run=_pretrain)
