@@ -322,7 +322,7 @@ def _serve(connection) -> None:
             except Exception as error:  # the parent raises it again, with the job's name
                 connection.send(("failed", f"{type(error).__name__}: {error}"))
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
-        pass
+        return  # the parent has gone: nobody is left to tell
 
 
 @contextmanager
