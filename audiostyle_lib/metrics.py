@@ -47,6 +47,42 @@ def r2_score(predicted: Tensor, target: Tensor) -> float:
     return float(score.mean())
 
 
+def db_below_maximum(log_mel: Tensor, reference: Tensor | None = None) -> Tensor:
+    """dB below the maximum of each segment of `reference`, in -80..0, of (N, n_mels, T) in dB.
+
+    `reference` is `log_mel` itself if None: then this is what `librosa.power_to_db` gives with
+    ``ref=np.max``, the likely domain of the report's cosine. A prediction takes its target's.
+    """
+    reference = log_mel if reference is None else reference
+    return (log_mel - reference.amax(dim=(1, 2), keepdim=True)).clamp(-TOP_DB, 0.0)
+
+
+def reconstruction_scores(predicted: Tensor, target: Tensor, standardize) -> dict[str, float]:
+    """How near log-mels in dB (N, n_mels, T) are to their targets, in five numbers.
+
+    Parameters
+    ----------
+    standardize : `features.Standardizer` fitted on the training tracks
+
+    Returns
+    -------
+    dict
+        ``cosine`` (mean over segments, per-band standardised), ``R2`` (over frames, mean over
+        bands), ``MSE`` (standardised), ``MAE`` in dB, and ``cosine in dB`` (`db_below_maximum`)
+    """
+    p, t = standardize(predicted), standardize(target)
+    by_frame = [x.transpose(1, 2).flatten(0, 1) for x in (p, t)]  # (N * T, n_mels)
+    return {
+        "cosine": cosine_similarity(p, t),
+        "R2": r2_score(*by_frame),
+        "MSE": mean_squared_error(p, t),
+        "MAE": mean_absolute_error(predicted, target),
+        "cosine in dB": cosine_similarity(
+            db_below_maximum(predicted, target), db_below_maximum(target)
+        ),
+    }
+
+
 def comparison_log_mel(waveform: np.ndarray, config: AudioConfig) -> Tensor:
     """Log-mel (n_mels, T) for comparing clips: at -20 dBFS RMS, floored 80 dB below its maximum."""
     leveled = torch.from_numpy(to_level(waveform))[None]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torchmetrics
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn import metrics as sklearn_metrics
 from sklearn.metrics import r2_score as sklearn_r2
 
 from audiostyle_lib import features, metrics
@@ -184,3 +186,44 @@ def test_timbre_distance_is_the_bures_distance(clip, config, monkeypatch):
     covariances = iter([np.diag([1.0, 4.0, 9.0]), np.diag([16.0, 4.0, 25.0])])
     monkeypatch.setattr(metrics, "_timbre_covariance", lambda *_: next(covariances))
     assert metrics.timbre_distance(clip(0.1), clip(0.1), config) == pytest.approx(13**0.5)
+
+
+@given(seed=st.integers(0, 10_000), rows=st.integers(2, 30), columns=st.integers(1, 9))
+def test_metrics_agree_with_torchmetrics_and_scikit_learn(seed, rows, columns):
+    generator = torch.Generator().manual_seed(seed)
+    target = torch.randn(rows, columns, generator=generator)
+    predicted = target + torch.randn(rows, columns, generator=generator)
+    cosine = torchmetrics.CosineSimilarity(reduction="mean")(predicted, target)
+    assert metrics.cosine_similarity(predicted, target) == pytest.approx(float(cosine), abs=1e-5)
+    mae = torchmetrics.MeanAbsoluteError()(predicted, target)
+    assert metrics.mean_absolute_error(predicted, target) == pytest.approx(float(mae), rel=1e-5)
+    assert metrics.mean_absolute_error(predicted, target) == pytest.approx(
+        sklearn_metrics.mean_absolute_error(target, predicted), rel=1e-5
+    )
+    mse = torchmetrics.MeanSquaredError()(predicted, target)
+    assert metrics.mean_squared_error(predicted, target) == pytest.approx(float(mse), rel=1e-5)
+    r2 = torchmetrics.R2Score(multioutput="uniform_average")(predicted, target)
+    assert metrics.r2_score(predicted, target) == pytest.approx(float(r2), rel=1e-3, abs=1e-3)
+
+
+def test_reconstruction_scores_are_their_parts():
+    target = torch.stack([random_log_mel(seed) for seed in range(4)])
+    predicted = target + torch.randn(target.shape, generator=torch.Generator().manual_seed(9))
+    standardize = features.Standardizer(128).fit(target)
+    scores = metrics.reconstruction_scores(predicted, target, standardize)
+    p, t = standardize(predicted), standardize(target)
+    assert scores["MSE"] == pytest.approx(float((p - t).square().mean()), rel=1e-5)
+    assert scores["MAE"] == pytest.approx(float((predicted - target).abs().mean()), rel=1e-5)
+    frames = [x.transpose(1, 2).reshape(-1, 128).numpy() for x in (t, p)]
+    assert scores["R2"] == pytest.approx(sklearn_r2(*frames), rel=1e-5)
+    assert scores["cosine"] == metrics.cosine_similarity(p, t)
+    assert 0.9 < scores["cosine"] < scores["cosine in dB"] < 1
+    perfect = metrics.reconstruction_scores(target, target, standardize)
+    assert perfect["R2"] == 1 and perfect["MSE"] == 0 and perfect["cosine"] == pytest.approx(1)
+
+
+def test_a_prediction_is_measured_from_its_targets_maximum():
+    target = torch.tensor([[[-10.0, -50.0, -200.0]]])
+    assert metrics.db_below_maximum(target).tolist() == [[[0.0, -40.0, -80.0]]]
+    louder = metrics.db_below_maximum(target + 20, target)
+    assert louder.tolist() == [[[0.0, -20.0, -80.0]]]

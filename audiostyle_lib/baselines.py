@@ -1,0 +1,87 @@
+"""Trivial predictors of log-mel segments, and PCA: what a trained model has to be better than.
+
+Shown beside every reconstruction in notebooks 03, 04, 05 and 10.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def patches(x: Tensor, n_frames: int) -> Tensor:
+    """Cut (B, n_mels, T) into patches of `n_frames`: (B * T // n_frames, n_mels * n_frames)."""
+    return x.unfold(2, n_frames, n_frames).transpose(1, 2).flatten(0, 1).flatten(1)
+
+
+def from_patches(flat: Tensor, n_segments: int, n_mels: int) -> Tensor:
+    """Inverse of `patches` where nothing was left over: (n_segments, n_mels, T)."""
+    by_segment = flat.unflatten(0, (n_segments, -1)).unflatten(2, (n_mels, -1))
+    return by_segment.transpose(1, 2).flatten(2)
+
+
+@dataclass(frozen=True)
+class PatchPCA:
+    """Principal component analysis of patches of a spectrogram.
+
+    The optimum of every linear autoencoder of such patches (Baldi & Hornik, 1989).
+    """
+
+    n_frames: int  # of a patch
+    mean: Tensor  # (n_mels * n_frames,)
+    components: Tensor  # (n_components, n_mels * n_frames), orthonormal, largest variance first
+    variances: Tensor  # (n_components,)
+
+    def rebuild(self, x: Tensor, n_components: int | None = None) -> Tensor:
+        """`x` (B, n_mels, T) from its first `n_components` (all if None); T a multiple of n_frames."""
+        basis = self.components[:n_components]
+        centred = patches(x, self.n_frames) - self.mean
+        return from_patches(self.mean + centred @ basis.T @ basis, len(x), x.shape[1])
+
+
+def fit_pca(x: Tensor, *, n_frames: int, n_components: int, at_most: int = 60_000) -> PatchPCA:
+    """Fit `PatchPCA` to segments `x` (B, n_mels, T), on at most `at_most` patches spread over them.
+
+    Fewer components are kept where there are fewer patches or dimensions than `n_components`.
+    """
+    flat = patches(x, n_frames)
+    flat = flat[:: -(-len(flat) // at_most)]
+    mean = flat.mean(dim=0)
+    centred = flat - mean
+    covariance = centred.T @ centred / max(1, len(flat) - 1)
+    variances, vectors = torch.linalg.eigh(covariance)
+    kept = min(n_components, len(flat) - 1, len(variances))
+    basis = vectors[:, -kept:].flip(1)
+    basis = basis * torch.where(basis.sum(dim=0) < 0, -1.0, 1.0)  # a plus means louder
+    return PatchPCA(n_frames, mean, basis.T.contiguous(), variances[-kept:].flip(0).clamp_min(1e-6))
+
+
+def track_means(x: Tensor, track: Tensor) -> Tensor:
+    """Each segment of `x` (N, n_mels, T) replaced by the mean spectrum of its own track."""
+    means = torch.empty_like(x)
+    for index in track.unique():
+        mine = track == index
+        means[mine] = x[mine].mean(dim=(0, 2))[:, None]
+    return means
+
+
+def trivial_predictions(train: Tensor, test: Tensor, track: Tensor) -> dict[str, Tensor]:
+    """Predictions of `test` (N, n_mels, T) that know nothing of what happens in a segment.
+
+    Parameters
+    ----------
+    train : (M, n_mels, T), log-mels in dB as `test`
+    track : (N,) index of the track of each test segment
+
+    Returns
+    -------
+    dict of (N, n_mels, T) in dB: ``constant`` (one number for everything), ``training mean`` (one a
+    band, which knows the corpus) and ``track mean`` (one a band and track, which knows the track)
+    """
+    return {
+        "constant": train.mean().expand_as(test),
+        "training mean": train.mean(dim=(0, 2))[:, None].expand_as(test),
+        "track mean": track_means(test, track),
+    }
