@@ -61,21 +61,25 @@ def _varied(waveform: np.ndarray, *, config: AudioConfig, rng, copies: int) -> l
     return [kinds[name]() for name in names]
 
 
-def augmented_copies(waveforms, valid: list[int], *, config: AudioConfig, copies: int, seed: int):
-    """`copies` augmented versions of every clip of (n_tracks, n_samples), as `load_waveforms` gives.
+def augmented_copies(waveforms, valid: list[int], *, config: AudioConfig, count: int, seed: int):
+    """`count` augmented versions of the clips (n_tracks, n_samples) that `load_waveforms` gives.
+
+    Spread evenly over the clips, at most five of each.
 
     Returns
     -------
-    waveforms : torch.Tensor (copies * n_tracks, n_samples)
+    waveforms : torch.Tensor (<= count, n_samples)
     valid : list of int; a faster copy is shorter than its clip
     """
     import torch
 
-    n_samples = waveforms.shape[1]
+    n_tracks, n_samples = waveforms.shape
+    copies = [count // n_tracks + (index < count % n_tracks) for index in range(n_tracks)]
     made, lengths = [], []
-    for index, (waveform, n_valid) in enumerate(zip(waveforms.numpy(), valid, strict=True)):
+    for index, n_valid in enumerate(valid):
+        clip = waveforms[index, :n_valid].numpy()
         rng = np.random.default_rng([seed, index])
-        for copy in _varied(waveform[:n_valid], config=config, rng=rng, copies=copies):
+        for copy in _varied(clip, config=config, rng=rng, copies=min(5, copies[index])):
             made.append(_of_length(copy, n_samples))
             lengths.append(min(len(copy), n_samples))
     return torch.from_numpy(np.stack(made)), lengths

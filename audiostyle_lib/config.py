@@ -55,20 +55,23 @@ class Profile:
     clips_per_genre: int  # at most; `bands` renders exactly this many
     clip_seconds: float  # s; longer clips are cut, shorter ones padded
     epochs: int  # of the autoencoders
-    augmented_copies: int  # of every training clip
+    steps_per_epoch: int  # of the content autoencoders
+    augmented_clips: int  # augmented copies, spread over the training clips
     baseline_epochs: int  # of the ResNet and linear baselines
     transfer_groups: int  # 4 x 4 groups of paired renderings for the recombination
     transfer_steps: int  # optimisation steps of the recombination
     test_groups: int  # held-out groups of paired renderings
     griffin_lim_iterations: int = 32
+    seeds: int = 1  # trainings of a model whose figure is compared with the report's
 
 
 PROFILES = {
     p.name: p
     for p in (
-        Profile("smoke", 4, 8.0, 2, 1, 1, 2, 6, 1, griffin_lim_iterations=4),
-        Profile("quick", 10, 30.0, 16, 1, 12, 48, 600, 6),
-        Profile("paper", 100, 30.0, 50, 5, 50, 600, 20_000, 25),
+        Profile("smoke", 4, 8.0, 2, 3, 10, 1, 2, 6, 1, griffin_lim_iterations=4),
+        Profile("quick", 20, 30.0, 16, 150, 100, 12, 48, 600, 6),
+        Profile("long", 200, 30.0, 50, 600, 250, 24, 48, 600, 6, seeds=3),
+        Profile("paper", 100, 30.0, 50, 2500, 3500, 50, 600, 20_000, 25, seeds=3),
     )
 }
 

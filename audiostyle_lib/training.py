@@ -6,6 +6,7 @@ started again ends with the same weights as one that was not.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import math
 import os
@@ -23,13 +24,19 @@ from .config import AudioConfig
 Step = Callable[[nn.Module, tuple], tuple[Tensor, dict[str, Tensor]]]
 
 
-def code_sha256() -> str:
-    """Hash of the code that decides what training gives; a change of it makes checkpoints stale."""
-    package = Path(__file__).parent
-    files = [package / f"{name}.py" for name in ("features", "augment", "pairs", "training")]
+def code_sha256(*parts: object) -> str:
+    """Hash of the code that decides what training gives; a change of it makes checkpoints stale.
+
+    Of the library's modules in which `parts` (models, functions) are defined, and of those that
+    every training uses. Comments and layout do not count.
+    """
+    inside = [m for part in parts if isinstance(part, nn.Module) for m in part.modules()]
+    used = {p.__module__ for p in [*parts, *inside]}
+    own = {name.removeprefix(f"{__package__}.") for name in used if name.startswith(__package__)}
     digest = hashlib.sha256()
-    for file in [*files, *sorted((package / "models").glob("*.py"))]:
-        digest.update(file.read_bytes())
+    for name in sorted(own | {"augment", "baselines", "features", "training"}):
+        source = Path(__file__).parent.joinpath(*name.split(".")).with_suffix(".py").read_text()
+        digest.update(ast.dump(ast.parse(source)).encode())
     return digest.hexdigest()
 
 
@@ -126,10 +133,11 @@ def fit(
     """
     from lightning_fabric import Fabric
 
-    fabric = Fabric(accelerator="cuda" if device.startswith("cuda") else "cpu", devices=1)
+    place = torch.device(device)
+    fabric = Fabric(accelerator=place.type, devices=1 if place.index is None else [place.index])
     recipe = {
         **recipe,
-        "code": code_sha256(),
+        "code": code_sha256(model, step, batches),
         "epochs": epochs,
         "seed": seed,
         "lr": lr,
@@ -137,7 +145,7 @@ def fit(
     }
     recipe["clip_norm"] = clip_norm
     model.to(device)  # before the optimiser's state is restored, which goes where the weights are
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
     curves, done = _resume(model, optimizer, Path(path), recipe, epochs)
     if done == epochs:
         print(f"{label}: {epochs} epochs found in {Path(path).name}, not trained again")

@@ -61,7 +61,7 @@ def test_copies_of_many_clips_stay_with_their_clip_and_know_their_length(tone, p
     n_samples, half = 2 * RATE, RATE
     clips = np.stack([tone(300.0, 2.0), np.pad(tone(1000.0, 1.0), (0, half))])
     made, valid = augment.augmented_copies(
-        torch.from_numpy(clips), [n_samples, half], config=config, copies=5, seed=0
+        torch.from_numpy(clips), [n_samples, half], config=config, count=10, seed=0
     )
     assert made.shape == (10, n_samples)
     near = [300 if peak_hz(m) < 500 else 1000 for m in made.numpy()]
@@ -70,3 +70,12 @@ def test_copies_of_many_clips_stay_with_their_clip_and_know_their_length(tone, p
     assert sorted(valid[5:]) == [round(half / 1.2)] + [half] * 3 + [round(half / 0.8)]
     for waveform, n in zip(made.numpy(), valid, strict=True):
         assert not waveform[n:].any() and audio.rms_dbfs(waveform[n - 2000 : n]) > -30
+
+
+def test_copies_are_spread_over_the_clips(clip, config):
+    clips = torch.from_numpy(np.stack([clip(0.5), clip(0.5), clip(0.5)]))
+    n = clips.shape[1]
+    made, valid = augment.augmented_copies(clips, [n] * 3, config=config, count=4, seed=0)
+    assert len(made) == len(valid) == 4
+    made, _ = augment.augmented_copies(clips, [n] * 3, config=config, count=99, seed=0)
+    assert len(made) == 15, "at most five of each"

@@ -11,6 +11,7 @@ from sklearn.decomposition import PCA
 from torch import nn
 from torch.testing import assert_close
 
+from audiostyle_lib.baselines import fit_pca, patches
 from audiostyle_lib.models.blocks import ChannelNorm, FiLMBlock, ResidualBlock, mean_and_std
 from audiostyle_lib.models.recombine import (
     GainTransfer,
@@ -18,8 +19,9 @@ from audiostyle_lib.models.recombine import (
     floored_difference,
     log_spectral_loss,
 )
+from audiostyle_lib.models.resnet import ResidualStage, ResNetVAE
 from audiostyle_lib.models.style import CNNStyleEncoder, CNNStylePredictor, LinearStyleAutoencoder
-from audiostyle_lib.models.vae import ConvVAE, kl_divergence, patches
+from audiostyle_lib.models.vae import ConvVAE, FrameConv, elbo_loss, kl_divergence
 
 SMALL = {"channels": 12, "style_channels": 8, "style_dim": 6}
 FRAMES = st.integers(43, 2584)  # 1 s to 60 s
@@ -112,6 +114,7 @@ def test_vae_speaks_db():
 
 def test_vae_samples_only_in_training():
     model, x = ConvVAE(channels=8, latent_channels=4), log_mel(1, 64)
+    nn.init.normal_(model.decoder[-1].weight)  # which starts at zero
     model.eval()
     assert torch.equal(model(x)[0], model(x)[0])
     assert_close(model(x)[0], model.decode(model.encode(x)[0], 64))
@@ -120,20 +123,24 @@ def test_vae_samples_only_in_training():
 
 
 def test_vae_latent_keeps_time():
-    model, x = ConvVAE(channels=8, latent_channels=4).eval(), log_mel(1, 256)
+    model, x = ConvVAE(channels=8, latent_channels=4, n_down=3).eval(), log_mel(1, 256)
+    nn.init.normal_(model.encoder[-1].linear.weight)  # which starts at zero
     changed = x.clone()
-    changed[:, :, 128:136] += 20
+    changed[:, :, 128:136] += 20 * torch.randn(128, 1)
     with torch.no_grad():
         moved = (model.encode(changed)[0] - model.encode(x)[0]).abs().amax(dim=(0, 1))
-    assert 12 <= int(moved.argmax()) <= 20  # latent frame 16 is frame 128
-    assert float(moved[:8].max()) == float(moved[26:].max()) == 0
+    assert int(moved.argmax()) == 16  # frame 128
+    assert float(moved[:13].max()) == float(moved[20:].max()) == 0  # three convolutions of width 3
 
 
-def test_patches_are_consecutive_frames():
-    x = torch.arange(2 * 3 * 8.0).reshape(2, 3, 8)
-    cut = patches(x, 4)
-    assert cut.shape == (4, 12)
-    assert torch.equal(cut[1], x[0, :, 4:].flatten()) and torch.equal(cut[2], x[1, :, :4].flatten())
+def test_frame_conv_is_a_convolution_over_time():
+    ours, theirs = FrameConv(5, 7), nn.Conv1d(5, 7, 3, padding=1)
+    with torch.no_grad():
+        weight = ours.linear.weight.unflatten(1, (3, 5))  # (C_out, width, C_in)
+        theirs.weight.copy_(weight.transpose(1, 2))
+        theirs.bias.copy_(ours.linear.bias)
+    x = torch.randn(2, 5, 11)
+    assert_close(ours(x.transpose(1, 2)).transpose(1, 2), theirs(x), atol=1e-5, rtol=0)
 
 
 def test_vae_started_from_pca_is_the_pca_of_its_patches():
@@ -143,10 +150,10 @@ def test_vae_started_from_pca_is_the_pca_of_its_patches():
     x = -30 + 8 * (spread @ torch.randn(20, 10, 200, generator=generator))
     model = ConvVAE(n_mels=16, channels=8, latent_channels=6, n_down=2).eval()
     model.standardize.fit(x)
-    values = model.start_from_pca(x, noise_variance=0.01)
+    ours = fit_pca(model.standardize(x), n_frames=4, n_components=9)
+    model.start_from_pca(ours, noise_variance=0.01)
     flat = patches(model.standardize(x), 4).double().numpy()
     pca = PCA(6).fit(flat)
-    np.testing.assert_allclose(values, pca.explained_variance_, rtol=1e-3)
     with torch.no_grad():
         rebuilt, mean, log_var = model(x)
     error = (model.standardize(rebuilt) - model.standardize(x)).square().mean()
@@ -155,7 +162,63 @@ def test_vae_started_from_pca_is_the_pca_of_its_patches():
     codes = mean.transpose(0, 1).flatten(1)
     assert_close(codes.mean(dim=1), torch.zeros(6), atol=1e-3, rtol=0)
     assert_close(torch.cov(codes), torch.eye(6), atol=1e-2, rtol=0)
-    assert_close(log_var[0, :, 0].double(), (0.01 / values).log(), atol=1e-4, rtol=0)
+    assert_close(log_var[0, :, 0], (0.01 / ours.variances[:6]).log(), atol=1e-4, rtol=0)
+    with pytest.raises(ValueError, match="PCA of 4 frames for patches of 8"):
+        ConvVAE(n_mels=16, n_down=3).start_from_pca(ours, noise_variance=0.01)
+
+
+def test_elbo_is_relative_error_plus_weighted_kl():
+    """The untrained model predicts the mean: error 1 whatever the level, KL 0 at the prior."""
+    model = ConvVAE(channels=8, latent_channels=4).train()
+    x = log_mel(3, 128)
+    model.standardize.fit(x)
+    loss, parts = elbo_loss(
+        model, -30 + torch.tensor([1.0, 3.0, 0.2])[:, None, None] * (x + 30), beta=5.0
+    )
+    assert float(parts["error"].detach()) == pytest.approx(1.0, abs=1e-3)
+    assert float(parts["kl"].detach()) == 0 and float(loss.detach()) == pytest.approx(1.0, abs=1e-3)
+    with torch.no_grad():
+        model.encoder[-1].linear.bias[:4] = 2.0  # means of 2: KL 2 nats a number
+    loss, parts = elbo_loss(model, x, beta=5.0)
+    assert float(parts["kl"].detach()) == pytest.approx(2.0)
+    assert float((loss - parts["error"]).detach()) == pytest.approx(
+        5.0 * 2.0 * 4 * 8 / (128 * 128), rel=1e-4
+    )
+
+
+# ResNet ---------------------------------------------------------------------------------------
+
+
+@settings(max_examples=15, deadline=None)
+@given(n_frames=FRAMES, unet=st.booleans())
+def test_resnet_gives_the_shape_back(n_frames, unet):
+    model = ResNetVAE(width=2, latent_channels=8, unet=unet).eval()
+    with torch.no_grad():
+        rebuilt, mean, log_var = model(log_mel(1, n_frames))
+    assert rebuilt.shape == (1, 128, n_frames)
+    assert mean.shape == log_var.shape == (1, 8, -(-n_frames // 32))
+    assert torch.isfinite(rebuilt).all()
+
+
+@pytest.mark.parametrize("up", [False, True])
+def test_both_branches_of_a_residual_stage_have_one_shape(up):
+    stage = ResidualStage(3, 5, up=up).eval()
+    for size in (2, 4, 8):
+        x = torch.randn(1, 3, size, 2 * size)
+        factor = 2 if up else 0.5
+        assert stage(x).shape == stage.skip(x).shape == (1, 5, size * factor, 2 * size * factor)
+
+
+def test_only_unet_skips_pass_the_latent_by():
+    x = log_mel(1, 128)
+    for unet in (False, True):
+        model = ResNetVAE(width=2, latent_channels=8, unet=unet).eval()
+        zero = torch.zeros(1, 8, 4)
+        first, second = (
+            model.decode(zero, 128, model._encode(v)[2] if unet else None) for v in (x, x + 10)
+        )
+        assert torch.allclose(first, second) != unet
+        assert (model.shortcut_numbers(128) > 0) == unet
 
 
 def test_kl_is_zero_at_the_prior_only():

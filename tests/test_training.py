@@ -197,7 +197,7 @@ def test_other_recipe_is_trained_from_the_beginning(tmp_path, change):
 def test_changed_code_is_trained_again(tmp_path, monkeypatch):
     path = tmp_path / "model.safetensors"
     fit(path)
-    monkeypatch.setattr(training, "code_sha256", lambda: "edited")
+    monkeypatch.setattr(training, "code_sha256", lambda *parts: "edited")
     with pytest.raises(AssertionError, match="trained again"):
         fit(path, step=never)
 
@@ -350,3 +350,23 @@ def test_minibatches_shuffle_by_seed_and_epoch_and_keep_rows_together():
     assert sorted(order(0, 0)) == list(range(10))
     assert order(0, 0) == order(0, 0)
     assert len({tuple(order(s, e)) for s in (0, 1) for e in (0, 1)}) == 4
+
+
+def test_code_hash_follows_the_modules_of_model_and_step():
+    from audiostyle_lib import content
+    from audiostyle_lib.models.style import LinearStyleAutoencoder
+    from audiostyle_lib.models.vae import ConvVAE
+
+    vae, style = ConvVAE(channels=4), LinearStyleAutoencoder(n_features=8, bottleneck=2, hidden=4)
+    hashes = {training.code_sha256(*p) for p in ((vae,), (style,), (vae, content.mix), ())}
+    assert len(hashes) == 4
+    assert training.code_sha256(nn.Linear(2, 2), squared_error) == training.code_sha256()
+
+
+def test_code_hash_ignores_comments_and_layout(monkeypatch):
+    read = Path.read_text
+    before = training.code_sha256()
+    monkeypatch.setattr(Path, "read_text", lambda self: "# note\n\n" + read(self) + "\n# end\n")
+    assert training.code_sha256() == before
+    monkeypatch.setattr(Path, "read_text", lambda self: read(self) + "\nx = 1\n")
+    assert training.code_sha256() != before

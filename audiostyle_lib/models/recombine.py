@@ -114,11 +114,9 @@ class LatentTransfer(nn.Module):
             style_encoder.requires_grad_(False),
         )
         n_mels = vae.standardize.mean.numel()
-        latent_channels = vae.decoder[0].in_channels
         style_dim = style_encoder.head.in_features
-        self.expand = nn.Sequential(
-            nn.Conv1d(latent_channels, channels, 3, padding=1),
-            nn.Upsample(scale_factor=vae.stride, mode="nearest"),
+        self.expand = nn.ConvTranspose1d(
+            vae.latent_channels, channels, vae.stride, stride=vae.stride
         )
         self.decoder = FiLMDecoder(
             channels=channels, depth=depth, style_dim=style_dim, n_mels=n_mels
