@@ -229,11 +229,17 @@ def tempo(log_mel_db: Tensor, config: AudioConfig) -> np.ndarray:
 
 
 def style_features(waveform: Tensor, config: AudioConfig) -> Tensor:
-    """MFCC and descriptors stacked frame by frame: (B, n_mfcc + 25, T), the style encoder's input."""
+    """MFCC and descriptors stacked frame by frame: (B, n_mfcc + 25, T), the style encoder's input.
+
+    Flatness and RMS are in dB here: they span decades, and standardised as they are their variance
+    would be that of a few loud or noisy frames.
+    """
     spectrum = stft(waveform, config)
     mel_db = power_to_db(mel_power(spectrum.abs() ** 2, config), amin=config.amin)
-    parts = [mfcc(mel_db, config), *descriptors(waveform, spectrum, config).values()]
-    return torch.cat(parts, dim=1)
+    rows = descriptors(waveform, spectrum, config)
+    rows["flatness"] = power_to_db(rows["flatness"], amin=config.amin)
+    rows["rms"] = power_to_db(rows["rms"] ** 2, amin=config.amin)
+    return torch.cat([mfcc(mel_db, config), *rows.values()], dim=1)
 
 
 def style_feature_names(config: AudioConfig) -> list[str]:
@@ -242,6 +248,25 @@ def style_feature_names(config: AudioConfig) -> list[str]:
     for name, rows in DESCRIPTORS.items():
         names += [name] if rows == 1 else [f"{name} {i}" for i in range(rows)]
     return names
+
+
+PERCENTILES = (10, 25, 50, 75, 90)
+
+
+def functionals(rows: Tensor) -> Tensor:
+    """Distribution over time of every row of `rows` (B, F, T): (B, 7 F), the order of events lost.
+
+    Mean, standard deviation, then the percentiles 10, 25, 50, 75 and 90, all F rows at a time.
+    """
+    levels = torch.tensor(PERCENTILES, dtype=rows.dtype, device=rows.device) / 100
+    percentiles = rows.quantile(levels, dim=2).transpose(0, 1).flatten(1)  # (B, 5 F)
+    return torch.cat([rows.mean(dim=2), rows.std(dim=2, correction=0), percentiles], dim=1)
+
+
+def functional_names(names: list[str]) -> list[str]:
+    """Names of the columns of `functionals` for rows called `names`."""
+    kinds = ["mean", "std", *(f"percentile {p}" for p in PERCENTILES)]
+    return [f"{kind} of {name}" for kind in kinds for name in names]
 
 
 def segments(

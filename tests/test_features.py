@@ -217,6 +217,37 @@ def test_style_features_stack_the_named_rows(clip, config):
     assert_close(stacked["contrast 6"], parts["contrast"][0, 6])
     assert_close(stacked["chroma 11"], parts["chroma"][0, 11])
     assert_close(stacked["mfcc 19"], features.mfcc(features.log_mel(x, config), config)[0, 19])
+    assert_close(stacked["rms"], 20 * parts["rms"][0, 0].log10())
+    assert_close(stacked["flatness"], 10 * parts["flatness"][0, 0].log10())
+
+
+def test_functionals_are_numpys_and_forget_the_order():
+    rows = torch.randn(3, 4, 50, generator=torch.Generator().manual_seed(0))
+    found = features.functionals(rows)
+    x = rows.numpy()
+    expected = [x.mean(axis=2), x.std(axis=2)]
+    expected += [np.percentile(x, p, axis=2) for p in features.PERCENTILES]
+    np.testing.assert_allclose(found, np.concatenate(expected, axis=1), atol=1e-5)
+    assert_close(features.functionals(rows[:, :, torch.randperm(50)]), found, atol=1e-5, rtol=0)
+    names = features.functional_names(["a", "b", "c", "d"])
+    assert len(names) == found.shape[1]
+    assert names[0] == "mean of a" and names[7] == "std of d" and names[-1] == "percentile 90 of d"
+
+
+def test_temporal_features_are_tempo_level_and_crossings_of_each_segment(tone, config):
+    n = 4 * RATE
+    clips = np.stack([0.5 * tone(441.0, 4.0), 0.05 * tone(2205.0, 4.0)])
+    found = features.temporal_features(torch.from_numpy(clips), [n, n], config, n_frames=64)
+    _, track = features.segments(features.log_mel, batch(*clips), [n, n], config, n_frames=64)
+    assert found.shape == (len(track), 3)
+    level = np.sqrt((clips**2).mean(axis=1))
+    inside = found[:, 1:].reshape(2, -1, 2)[:, 1:-1]  # away from the clip's ends
+    np.testing.assert_allclose(
+        inside[..., 0], np.repeat(level[:, None], inside.shape[1], 1), rtol=0.02
+    )
+    np.testing.assert_allclose(inside[0, :, 1], 2 * 441 / RATE, rtol=0.02)
+    np.testing.assert_allclose(inside[1, :, 1], 2 * 2205 / RATE, rtol=0.02)
+    assert (found[:, 0] > 0).all()
 
 
 def numbered_frames(waveform: torch.Tensor, config) -> torch.Tensor:

@@ -5,29 +5,60 @@ Notebook 06 trains and compares them; notebook 07 conditions the recombination o
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
+from ..baselines import fit_pca
 from ..features import Standardizer
 from .blocks import ResidualBlock, mean_and_std
 
 
 class LinearStyleAutoencoder(nn.Module):
-    """Linear layers in, bottleneck, linear layers out, on standardised style features (B, F, ...)."""
+    """Linear layers in, bottleneck, linear layers out, on standardised style features (N, F).
 
-    def __init__(self, *, n_features: int, bottleneck: int, hidden: int = 256):
+    Encoder and decoder are each a fixed linear map plus a small network that ends in zeros: after
+    `start_from_pca` the untrained model is PCA with as many numbers, and training can only add to
+    it. Without that call the linear maps are zero and the networks are all there is.
+    """
+
+    def __init__(
+        self, *, n_features: int, bottleneck: int, hidden: int = 512, dropout: float = 0.0
+    ):
         super().__init__()
         self.standardize = Standardizer(n_features)
-        self.encoder = nn.Sequential(
-            nn.Linear(n_features, hidden), nn.GELU(), nn.Linear(hidden, bottleneck)
+        self.register_buffer("pca_mean", torch.zeros(n_features))
+        self.register_buffer("pca_encode", torch.zeros(n_features, bottleneck))
+        self.register_buffer("pca_decode", torch.zeros(bottleneck, n_features))
+        self.encoder = self._network(n_features, hidden, bottleneck, dropout)
+        self.decoder = self._network(bottleneck, hidden, n_features, dropout)
+
+    @staticmethod
+    def _network(n_in: int, hidden: int, n_out: int, dropout: float) -> nn.Sequential:
+        return nn.Sequential(
+            nn.Linear(n_in, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, n_out)
         )
-        self.decoder = nn.Sequential(
-            nn.Linear(bottleneck, hidden), nn.GELU(), nn.Linear(hidden, n_features)
-        )
+
+    @torch.no_grad()
+    def start_from_pca(self, features: Tensor) -> None:
+        """Set the linear maps to the PCA of `features` (N, F), codes of unit variance.
+
+        Fit `standardize` first. The networks begin at zero.
+        """
+        x = self.standardize(features)[:, :, None]  # patches of one frame
+        pca = fit_pca(x, n_frames=1, n_components=self.pca_encode.shape[1])
+        n, scale = len(pca.components), pca.variances.sqrt()
+        self.pca_mean.copy_(pca.mean)
+        self.pca_encode[:, :n] = pca.components.T / scale
+        self.pca_decode[:n] = pca.components * scale[:, None]
+        for network in (self.encoder, self.decoder):
+            nn.init.zeros_(network[-1].weight)
+            nn.init.zeros_(network[-1].bias)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruction of the *standardised* features (N, F) and the code (N, bottleneck)."""
-        code = self.encoder(self.standardize(features))
-        return self.decoder(code), code
+        x = self.standardize(features)
+        code = (x - self.pca_mean) @ self.pca_encode + self.encoder(x)
+        return self.pca_mean + code @ self.pca_decode + self.decoder(code), code
 
 
 class CNNStyleEncoder(nn.Module):
