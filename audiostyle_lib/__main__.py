@@ -65,6 +65,10 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     p.set_defaults(run=_reproduce)
 
+    p = commands.add_parser("report", help="write the report page of a run")
+    p.add_argument("folder", type=Path, help="figures/<profile>-<corpus>")
+    p.set_defaults(run=_report)
+
     p = commands.add_parser("pretrain", help="train the model that transfer uses")
     p.add_argument("--groups", type=int, default=240, help="groups of 16 paired renderings")
     p.add_argument("--steps", type=int, default=1500)
@@ -147,6 +151,12 @@ def _reproduce(arguments) -> int:
         pipeline.store(folder)
         report.update_readme(folder)
     return 0
+
+
+def _report(arguments) -> None:
+    from . import report
+
+    print(report.write(arguments.folder))
 
 
 def _pretrain(arguments) -> None:

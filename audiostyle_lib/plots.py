@@ -82,13 +82,21 @@ def curves(history: dict[str, list[float]], names, *, ylabel: str, ax=None, titl
     return figure, ax
 
 
-def bars(values: dict[str, float], *, xlabel: str, ax=None, title: str = "", highlight: str = ""):
+def bars(
+    values: dict[str, float],
+    *,
+    xlabel: str,
+    ax=None,
+    title: str = "",
+    highlight: str = "",
+    fmt: str = "%.2f",
+):
     """Horizontal bars, one a name, with the numbers written beside them."""
     figure, ax = _axes(ax, figsize=(6, 0.45 * len(values) + 1))
     names = list(values)
     colors = [COLORS[1] if name == highlight else COLORS[0] for name in names]
     drawn = ax.barh(names, list(values.values()), color=colors)
-    ax.bar_label(drawn, fmt="%.2f", padding=3)
+    ax.bar_label(drawn, fmt=fmt, padding=3)
     ax.invert_yaxis()
     ax.margins(x=0.15)
     ax.set(xlabel=xlabel, title=title)

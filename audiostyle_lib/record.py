@@ -8,8 +8,10 @@ from __future__ import annotations
 import functools
 import json
 import platform
+import statistics
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -33,6 +35,11 @@ class Run:
     config: cfg.AudioConfig = field(default_factory=cfg.AudioConfig)
     metrics: list[dict] = field(default_factory=list)
     started: float = field(default_factory=time.time)
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds of the trainings whose spread the profile asks for; the first is the run's own."""
+        return [self.seed + i for i in range(self.profile.seeds)]
 
     @functools.cached_property
     def corpus(self) -> corpora.Corpus:
@@ -59,7 +66,7 @@ class Run:
     def record_metric(
         self,
         name: str,
-        value: float,
+        value: float | Sequence[float],
         *,
         split: str,
         unit: str,
@@ -69,12 +76,16 @@ class Run:
         trivial_name: str = "",
         report: float | None = None,
         higher_is_better: bool = False,
+        tracks: int | None = None,
+        headline: bool = False,
     ) -> dict:
         """Record one number with everything a reader needs to judge it, and write the run's JSON.
 
         Parameters
         ----------
         name : what was measured, of which model
+        value : one number, or one a seed in the order of `seeds`; stored are their mean and, with
+            two or more, their sample standard deviation
         split : the data it was measured on
         unit : "dB", "s", ... or "1" for a pure number
         definition : one sentence; names the source where there is one
@@ -82,13 +93,17 @@ class Run:
         n : number of items behind the value
         trivial_name : which trivial predictor
         report : the report's value, if it has one
+        tracks : number of tracks behind the value, where it is measured on tracks
+        headline : show it in the README although the report has no such value
         """
+        values = [float(v) for v in (value if isinstance(value, Sequence) else [value])]
         entry = {
-            "name": name, "value": float(value), "split": split, "unit": unit,
-            "definition": definition,
+            "name": name, "value": statistics.fmean(values),
+            "spread": statistics.stdev(values) if len(values) > 1 else None, "seeds": len(values),
+            "split": split, "unit": unit, "definition": definition,
             "trivial": None if trivial is None else float(trivial), "trivial_name": trivial_name,
-            "report": report, "n": int(n), "higher_is_better": higher_is_better,
-            "notebook": self.notebook,
+            "report": report, "n": int(n), "tracks": tracks, "higher_is_better": higher_is_better,
+            "headline": headline, "notebook": self.notebook, "cell": _calling_cell(self.notebook),
         }  # fmt: skip
         self.metrics = [m for m in self.metrics if (m["name"], m["split"]) != (name, split)]
         self.metrics.append(entry)
@@ -108,6 +123,20 @@ class Run:
         }  # fmt: skip
 
 
+def _calling_cell(notebook: str) -> str | None:
+    """Id of the cell of `notebook` whose source is being executed; None outside of a notebook."""
+    import sys
+
+    if "IPython" not in sys.modules:
+        return None
+    shell = sys.modules["IPython"].get_ipython()
+    if shell is None or not (paths.NOTEBOOKS / f"{notebook}.ipynb").is_file():
+        return None
+    source = shell.user_ns.get("In", [""])[-1].strip()
+    cells = json.loads((paths.NOTEBOOKS / f"{notebook}.ipynb").read_text())["cells"]
+    return next((c["id"] for c in cells if "".join(c["source"]).strip() == source), None)
+
+
 def open_run(
     notebook: str,
     *,
@@ -121,7 +150,7 @@ def open_run(
     Parameters
     ----------
     notebook : the notebook's name, as in ``"05_content_vae"``
-    profile : "smoke", "quick" or "paper"
+    profile : "smoke", "quick", "long" or "paper"
     corpus : "bands", "gtzan" or "auto"
     """
     from . import plots

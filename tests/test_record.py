@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from importlib import metadata
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -58,11 +60,35 @@ def test_metric_is_stored_with_all_a_reader_needs(figures):
     content = json.loads((figures / "smoke-bands" / "metrics" / "05_content_vae.json").read_text())
     assert content["metrics"] == [
         {
-            "name": "cosine", "value": 0.875, "split": "test", "unit": "1",
-            "definition": "Cosine between flattened items.", "trivial": 0.7, "trivial_name": "mean",
-            "report": 0.9337, "n": 12, "higher_is_better": True, "notebook": "05_content_vae",
+            "name": "cosine", "value": 0.875, "spread": None, "seeds": 1, "split": "test",
+            "unit": "1", "definition": "Cosine between flattened items.", "trivial": 0.7,
+            "trivial_name": "mean", "report": 0.9337, "n": 12, "tracks": None,
+            "higher_is_better": True, "headline": False, "notebook": "05_content_vae", "cell": None,
         }
     ]  # fmt: skip
+
+
+def test_values_of_several_seeds_become_mean_and_spread(figures):
+    run = open_run()
+    entry = note(run, value=[0.1, np.float32(0.2), torch.tensor(0.6)], tracks=7)
+    assert entry["value"] == pytest.approx(0.3) and entry["seeds"] == 3 and entry["tracks"] == 7
+    assert entry["spread"] == pytest.approx(np.std([0.1, 0.2, 0.6], ddof=1))
+
+
+def test_seeds_follow_the_profile(figures):
+    assert open_run(seed=4).seeds == [4]
+    assert open_run(seed=4, profile="long").seeds == [4, 5, 6]
+
+
+def test_metric_knows_the_cell_that_made_it(figures, monkeypatch, tmp_path):
+    cells = [{"id": "aa", "source": ["x = 1\n", "y"]}, {"id": "bb", "source": ["note(run)"]}]
+    (tmp_path / "05_content_vae.ipynb").write_text(json.dumps({"cells": cells}))
+    monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
+    shell = SimpleNamespace(user_ns={"In": ["", "x = 1\ny", "note(run)\n"]})
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    assert note(open_run())["cell"] == "bb"
+    shell.user_ns["In"].append("something else")
+    assert note(open_run())["cell"] is None
 
 
 def test_provenance_says_where_a_number_comes_from(figures):
@@ -169,40 +195,82 @@ def test_runs_of_one_seed_draw_the_same_numbers(figures):
 
 
 @pytest.fixture
-def two_notebooks(figures):
+def two_notebooks(figures, monkeypatch):
+    monkeypatch.setattr(report, "REFERENCES", ())
     for notebook, value in (("02_features", 0.5), ("05_content_vae", 0.87654321)):
         run = open_run(notebook)
         note(run, value=value)
         note(
             run, "LSD", 12.0, unit="dB", report=None, higher_is_better=False, definition="Distance."
         )
-    (run.folder / "fig03_vae.png").touch()
+    for name in ("fig05_kl", *report.FIGURES):
+        (run.folder / f"{name}.png").touch()
     return figures / "smoke-bands"
 
 
+def add_reference(two_notebooks, monkeypatch) -> None:
+    """A reference run with one of the metrics, three seeds and another trivial value."""
+    root = two_notebooks.parent / "root"
+    metrics = json.loads((two_notebooks / "metrics" / "05_content_vae.json").read_text())
+    entry = {
+        **metrics["metrics"][0],
+        "value": 0.93412,
+        "spread": 0.0012,
+        "seeds": 3,
+        "trivial": 0.91,
+    }
+    folder = root / "figures" / "long-gtzan"
+    folder.mkdir(parents=True)
+    provenance = {"05_content_vae": {**metrics["provenance"], "profile": "long", "corpus": "gtzan"}}
+    (folder / "metrics.json").write_text(json.dumps({"metrics": [entry], "provenance": provenance}))
+    monkeypatch.setattr(paths, "ROOT", root)
+    monkeypatch.setattr(report, "REFERENCES", ("long-bands", "long-gtzan"))
+
+
 def test_table_has_one_row_a_metric(two_notebooks):
-    metrics, _ = record.read_metrics(two_notebooks)
-    rows = report.metric_rows(metrics)
+    run = report.read_run(two_notebooks)
+    header, rows = report.table(run, run.metrics, [], notebooks="../")
     assert rows[2] == [
-        "cosine",
-        "test",
-        "12",
-        "0.9337",
-        "0.8765",
-        "0.7 mean",
-        "↑ 1",
-        "05_content_vae",
-    ]
-    assert rows[3] == ["LSD", "test", "12", "", "12", "0.7 mean", "↓ dB", "05_content_vae"]
-    table = report.markdown_table(report.HEADER, rows).splitlines()
-    assert len(table) == 6 and {line.count("|") for line in table} == {len(report.HEADER) + 1}
+        "cosine", "test", "0.9337", "0.8765", "0.7 mean", "(12)", "↑ 1",
+        "[05](../05_content_vae.ipynb)",
+    ]  # fmt: skip
+    assert rows[3][:6] == ["LSD", "test", "", "12", "0.7 mean", "(12)"]
+    lines = report.markdown_table(header, rows).splitlines()
+    assert len(lines) == 6 and {line.count("|") for line in lines} == {len(header) + 1}
 
 
-def test_report_holds_table_definitions_and_figures(two_notebooks):
+def test_reference_runs_stand_beside_with_their_spread(two_notebooks, monkeypatch):
+    add_reference(two_notebooks, monkeypatch)
+    text = report.page(two_notebooks)
+    assert "| long-gtzan (trivial) |" in text and "long-bands" not in text
+    assert "| 0.8765 | 0.7 mean | 0.9341 ± 0.0012 (0.91) |" in text
+    assert "Beside it, `long-gtzan`: profile `long`, corpus `gtzan`" in text
+    assert "seed 0 and 2 more" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "spread", "shown"),
+    [
+        (None, None, ""),
+        (0.0, None, "0"),
+        (0.93374, None, "0.9337"),
+        (12.3456, 0.0, "12.35"),
+        (0.93374, 0.00021, "0.93374 ± 0.00021"),
+        (123.4, 13.0, "123 ± 13"),
+    ],
+)
+def test_numbers_have_the_digits_that_their_spread_leaves(value, spread, shown):
+    assert report.number(value, spread) == shown
+
+
+def test_report_holds_tables_definitions_and_figures(two_notebooks):
     text = report.write(two_notebooks).read_text()
-    assert "| cosine | test | 12 | 0.9337 | 0.5 |" in text
+    first, rest = text.split("## Everything else")
+    assert "| cosine | test | 0.9337 | 0.5 |" in first and "| LSD |" not in first
+    assert "### 02_features" in rest and rest.count("| LSD |") == 2
     assert text.count("- **cosine**: Cosine between flattened items.") == 1
-    assert "![fig03_vae.png](fig03_vae.png)" in text
+    assert all(f'src="{name}.png"' in first for name in report.FIGURES)
+    assert "![fig05_kl.png](fig05_kl.png)" in rest and "![fig1_genres" not in rest
     assert "profile `smoke`, corpus `bands`" in text
     merged = json.loads((two_notebooks / "metrics.json").read_text())
     assert len(merged["metrics"]) == 4 and set(merged["provenance"]) == {
@@ -211,12 +279,28 @@ def test_report_holds_table_definitions_and_figures(two_notebooks):
     }
 
 
-def test_readme_is_changed_between_its_markers_only(two_notebooks, tmp_path):
+def test_links_name_the_cell(two_notebooks):
+    run = report.read_run(two_notebooks)
+    entry = {**run.metrics[0], "cell": "05-012"}
+    _, rows = report.table(run, [entry], [], notebooks="notebooks/")
+    assert rows[0][-1] == "[02](notebooks/02_features.ipynb#cell-id=05-012)"
+
+
+def test_headlines_reach_the_readme_and_nothing_else_changes(two_notebooks, tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text(f"# Title\n\n{report.BEGIN}\nold table\n{report.END}\n\nend\n")
     report.update_readme(two_notebooks, readme)
     once = readme.read_text()
     report.update_readme(two_notebooks, readme)
     assert readme.read_text() == once
-    assert once.startswith(f"# Title\n\n{report.BEGIN}\nprofile") and once.endswith("\n\nend\n")
-    assert "old table" not in once and "| LSD |" in once
+    assert once.startswith(f"# Title\n\n{report.BEGIN}\nThis run: profile")
+    assert once.endswith("\n\nend\n")
+    assert "old table" not in once and "| cosine |" in once and "| LSD |" not in once
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path, capsys):
+    from audiostyle_lib.__main__ import main
+
+    assert main(["report", str(tmp_path)]) == 2
+    assert "no metrics of a run here" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
