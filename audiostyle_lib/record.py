@@ -10,6 +10,7 @@ import json
 import platform
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -116,7 +117,8 @@ class Run:
         """Where a result comes from: profile, corpus and its hash, seed, device, versions, commit."""
         return {
             "profile": self.profile.name, "corpus": self.corpus_name,
-            "corpus_sha256": self.corpus.sha256, "seed": self.seed, "device": device_name(self.device),
+            "corpus_sha256": self.corpus.sha256, "seed": self.seed, "seeds": self.profile.seeds,
+            "device": device_name(self.device),
             "commit": _commit(), "python": platform.python_version(),
             "versions": {name: metadata.version(name) for name in VERSIONS_OF},
             "wall_seconds": round(time.time() - self.started, 1),
@@ -125,8 +127,6 @@ class Run:
 
 def _calling_cell(notebook: str) -> str | None:
     """Id of the cell of `notebook` whose source is being executed; None outside of a notebook."""
-    import sys
-
     if "IPython" not in sys.modules:
         return None
     shell = sys.modules["IPython"].get_ipython()

@@ -65,11 +65,11 @@ def summary(run: Results) -> str:
     """One line: profile, corpus, seeds, device and the notebooks' wall time together."""
     first = next(iter(run.provenance.values()))
     seconds = sum(p["wall_seconds"] for p in run.provenance.values())
-    seeds = max(m.get("seeds", 1) for m in run.metrics)
+    more = first.get("seeds", 1) - 1
     return (
         f"profile `{first['profile']}`, corpus `{first['corpus']}` "
         f"(sha256 {first['corpus_sha256'][:12]}), seed {first['seed']}"
-        f"{f' and {seeds - 1} more' if seeds > 1 else ''}, {first['device']}, "
+        f"{f' and {more} more' if more else ''}, {first['device']}, "
         f"{seconds / 60:.0f} minutes of notebooks"
     )
 

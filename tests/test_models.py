@@ -19,7 +19,6 @@ from audiostyle_lib.models.recombine import (
     floored_difference,
     log_spectral_loss,
 )
-from audiostyle_lib.models.resnet import ResidualStage, ResNetVAE
 from audiostyle_lib.models.style import CNNStyleEncoder, CNNStylePredictor, LinearStyleAutoencoder
 from audiostyle_lib.models.vae import ConvVAE, FrameConv, elbo_loss, kl_divergence
 
@@ -94,7 +93,7 @@ def test_mean_and_std_forget_the_order():
 # Content VAE ----------------------------------------------------------------------------------
 
 
-@given(n_frames=FRAMES, n_down=st.integers(1, 3), batch=st.integers(1, 2))
+@given(n_frames=FRAMES, n_down=st.integers(1, 5), batch=st.integers(1, 2))
 def test_vae_gives_the_shape_back(n_frames, n_down, batch):
     model = ConvVAE(channels=8, latent_channels=4, n_down=n_down).eval()
     with torch.no_grad():
@@ -184,41 +183,6 @@ def test_elbo_is_relative_error_plus_weighted_kl():
     assert float((loss - parts["error"]).detach()) == pytest.approx(
         5.0 * 2.0 * 4 * 8 / (128 * 128), rel=1e-4
     )
-
-
-# ResNet ---------------------------------------------------------------------------------------
-
-
-@settings(max_examples=15, deadline=None)
-@given(n_frames=FRAMES, unet=st.booleans())
-def test_resnet_gives_the_shape_back(n_frames, unet):
-    model = ResNetVAE(width=2, latent_channels=8, unet=unet).eval()
-    with torch.no_grad():
-        rebuilt, mean, log_var = model(log_mel(1, n_frames))
-    assert rebuilt.shape == (1, 128, n_frames)
-    assert mean.shape == log_var.shape == (1, 8, -(-n_frames // 32))
-    assert torch.isfinite(rebuilt).all()
-
-
-@pytest.mark.parametrize("up", [False, True])
-def test_both_branches_of_a_residual_stage_have_one_shape(up):
-    stage = ResidualStage(3, 5, up=up).eval()
-    for size in (2, 4, 8):
-        x = torch.randn(1, 3, size, 2 * size)
-        factor = 2 if up else 0.5
-        assert stage(x).shape == stage.skip(x).shape == (1, 5, size * factor, 2 * size * factor)
-
-
-def test_only_unet_skips_pass_the_latent_by():
-    x = log_mel(1, 128)
-    for unet in (False, True):
-        model = ResNetVAE(width=2, latent_channels=8, unet=unet).eval()
-        zero = torch.zeros(1, 8, 4)
-        first, second = (
-            model.decode(zero, 128, model._encode(v)[2] if unet else None) for v in (x, x + 10)
-        )
-        assert torch.allclose(first, second) != unet
-        assert (model.shortcut_numbers(128) > 0) == unet
 
 
 def test_kl_is_zero_at_the_prior_only():

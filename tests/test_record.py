@@ -96,7 +96,7 @@ def test_provenance_says_where_a_number_comes_from(figures):
     note(run)
     stored = json.loads((run.folder / "metrics" / "05_content_vae.json").read_text())["provenance"]
     assert set(stored) == {
-        "profile", "corpus", "corpus_sha256", "seed", "device", "commit", "python", "versions",
+        "profile", "corpus", "corpus_sha256", "seed", "seeds", "device", "commit", "python", "versions",
         "wall_seconds",
     }  # fmt: skip
     assert (stored["profile"], stored["corpus"], stored["seed"]) == ("smoke", "bands", 3)
@@ -221,7 +221,14 @@ def add_reference(two_notebooks, monkeypatch) -> None:
     }
     folder = root / "figures" / "long-gtzan"
     folder.mkdir(parents=True)
-    provenance = {"05_content_vae": {**metrics["provenance"], "profile": "long", "corpus": "gtzan"}}
+    provenance = {
+        "05_content_vae": {
+            **metrics["provenance"],
+            "profile": "long",
+            "corpus": "gtzan",
+            "seeds": 3,
+        }
+    }
     (folder / "metrics.json").write_text(json.dumps({"metrics": [entry], "provenance": provenance}))
     monkeypatch.setattr(paths, "ROOT", root)
     monkeypatch.setattr(report, "REFERENCES", ("long-bands", "long-gtzan"))
