@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def patches(x: Tensor, n_frames: int) -> Tensor:
@@ -49,10 +49,14 @@ def fit_pca(x: Tensor, *, n_frames: int, n_components: int, at_most: int = 60_00
     flat = patches(x, n_frames)
     flat = flat[:: -(-len(flat) // at_most)]
     mean = flat.mean(dim=0)
-    centred = flat - mean
-    covariance = centred.T @ centred / max(1, len(flat) - 1)
-    variances, vectors = torch.linalg.eigh(covariance)
-    kept = min(n_components, len(flat) - 1, len(variances))
+    centred = (flat - mean) / max(1, len(flat) - 1) ** 0.5
+    n, size = centred.shape
+    kept = min(n_components, n - 1, size)
+    if n < size:  # the smaller of both eigenvalue problems
+        variances, left = torch.linalg.eigh(centred @ centred.T)
+        vectors = nn.functional.normalize(centred.T @ left[:, -kept:], dim=0)
+    else:
+        variances, vectors = torch.linalg.eigh(centred.T @ centred)
     basis = vectors[:, -kept:].flip(1)
     basis = basis * torch.where(basis.sum(dim=0) < 0, -1.0, 1.0)  # a plus means louder
     return PatchPCA(n_frames, mean, basis.T.contiguous(), variances[-kept:].flip(0).clamp_min(1e-6))

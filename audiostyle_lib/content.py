@@ -1,4 +1,4 @@
-"""Training data and training of content autoencoders: crops of whole tracks, mixed at random.
+"""Training data and training of content autoencoders: crops of whole tracks, varied at random.
 
 The same for every model of notebooks 05 and 10, so that only the models differ.
 """
@@ -11,11 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from . import features, metrics, training
+from .baselines import PatchPCA, fit_pca
 from .config import AudioConfig
 from .models.vae import elbo_loss
 
 N_FRAMES = 128  # of a crop and of a segment: 2.97 s
 LEVEL_DB = 10.0  # standard deviation of the relative level of a mixed-in crop
+EQ_DB, EQ_NODES = 3.0, 10  # standard deviation and number of the points of a random equaliser
+MAX_SHIFT = 3  # mel bands
 WARM_UP = 0.2  # of the epochs, in which beta grows from zero
 
 
@@ -28,13 +31,33 @@ def track_log_mels(waveforms: Tensor, valid: list[int], config: AudioConfig) -> 
     ]
 
 
+def pca_of_tracks(
+    log_mels: list[Tensor],
+    standardize: nn.Module,
+    *,
+    n_frames: int,
+    n_components: int,
+    at_most: int = 40_000,
+) -> PatchPCA:
+    """PCA of standardised patches of whole tracks (n_mels, T) in dB.
+
+    Patches overlap by up to three quarters, so that few tracks give many; of many tracks about
+    `at_most` patches are taken.
+    """
+    total = sum(x.shape[1] for x in log_mels)
+    hop = max(n_frames // 4, total // at_most)
+    cut = [x.unfold(1, n_frames, hop).transpose(0, 1) for x in log_mels]  # (N, n_mels, n_frames)
+    patches = standardize(torch.cat(cut))
+    return fit_pca(patches, n_frames=n_frames, n_components=n_components)
+
+
 def random_crops(
     log_mels: list[Tensor],
     *,
     batch_size: int,
     n_batches: int,
     seed: int,
-    mixed: float = 0.5,
+    varied: float = 0.3,
     device: str = "cpu",
 ) -> Callable[[int], Iterable[Tensor]]:
     """Batches (B, n_mels, 128) of crops at random places of random tracks.
@@ -42,8 +65,8 @@ def random_crops(
     Parameters
     ----------
     log_mels : (n_mels, T) in dB, each at least 128 frames
-    mixed : share of the crops to which another crop is added, in power, at a random level: a
-        mixture is again something like music, with a spectrum that no track has
+    varied : 1 makes of the crops something like music that no track is, with `mix`, `shift_bands`
+        and `equalize`; 0 leaves them as they are
 
     Returns
     -------
@@ -64,7 +87,12 @@ def random_crops(
             spare = lengths[track] - N_FRAMES + 1
             start = first[track] + (torch.rand(batch_size, generator=generator) * spare).long()
             rows = (start[:, None] + torch.arange(N_FRAMES)).to(device)
-            yield mix(frames[rows].transpose(1, 2), share=mixed, generator=generator)
+            crops = frames[rows].transpose(1, 2)
+            if varied:
+                crops = mix(crops, share=0.5 * varied, generator=generator)
+                crops = shift_bands(crops, round(MAX_SHIFT * varied), generator=generator)
+                crops = equalize(crops, EQ_DB * varied, generator=generator)
+            yield crops
 
     return batches
 
@@ -77,6 +105,23 @@ def mix(log_mel: Tensor, *, share: float, generator: torch.Generator) -> Tensor:
     both = 10 * torch.log10(10 ** (log_mel / 10) + 10 ** ((partner + level) / 10))
     chosen = torch.rand(n, 1, 1, generator=generator) < share
     return torch.where(chosen.to(log_mel.device), both, log_mel)
+
+
+def shift_bands(log_mel: Tensor, most: int, *, generator: torch.Generator) -> Tensor:
+    """Move a batch (B, n_mels, T) by up to `most` bands up or down, the edge band repeated."""
+    shift = int(torch.randint(-most, most + 1, (1,), generator=generator))
+    bands = torch.arange(log_mel.shape[1], device=log_mel.device) - shift
+    return log_mel[:, bands.clamp(0, log_mel.shape[1] - 1)]
+
+
+def equalize(log_mel: Tensor, db: float, *, generator: torch.Generator) -> Tensor:
+    """Add to each crop of (B, n_mels, T) a random gain over the bands, piecewise linear, in dB."""
+    nodes = db * torch.randn(len(log_mel), 1, EQ_NODES, generator=generator)
+    gain = nn.functional.interpolate(
+        nodes, size=log_mel.shape[1], mode="linear", align_corners=True
+    )
+    floor = log_mel.amin(dim=(1, 2), keepdim=True)
+    return torch.maximum(log_mel + gain.transpose(1, 2).to(log_mel.device), floor)
 
 
 @torch.no_grad()
@@ -100,7 +145,7 @@ def fit(
     device: str,
     beta: float = 0.02,
     batch_size: int = 16,
-    mixed: float = 0.5,
+    varied: float = 0.3,
     lr: float = 1e-3,
     label: str = "content",
     provenance: dict | None = None,
@@ -119,7 +164,7 @@ def fit(
     dict of lists: as `training.fit`, with ``<probe> cosine``
     """
     crops = random_crops(
-        log_mels, batch_size=batch_size, n_batches=steps_per_epoch, seed=seed, mixed=mixed,
+        log_mels, batch_size=batch_size, n_batches=steps_per_epoch, seed=seed, varied=varied,
         device=device,
     )  # fmt: skip
 
@@ -136,7 +181,7 @@ def fit(
             for name, x in probes.items()
         }
 
-    recipe = {**recipe, "beta": beta, "batch": batch_size, "mixed": mixed}
+    recipe = {**recipe, "beta": beta, "batch": batch_size, "varied": varied}
     recipe["frames"] = sum(x.shape[1] for x in log_mels)
     return training.fit(
         model, step=lambda m, batch: elbo_loss(m, batch[0], beta=batch[1]), batches=batches,

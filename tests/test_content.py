@@ -19,7 +19,7 @@ def tracks(*lengths: int, level: float = 0.0) -> list[torch.Tensor]:
 
 def test_crops_are_consecutive_frames_of_one_track():
     batches = content.random_crops(
-        tracks(128, 300, 140), batch_size=32, n_batches=3, seed=1, mixed=0.0
+        tracks(128, 300, 140), batch_size=32, n_batches=3, seed=1, varied=0.0
     )
     seen = list(batches(0))
     assert len(seen) == 3 and all(x.shape == (32, 128, 128) for x in seen)
@@ -86,14 +86,39 @@ def test_training_improves_on_pca_and_records_the_probe(tmp_path, config):
     ).mean()
     curves = content.fit(
         model, path=tmp_path / "c.safetensors", log_mels=data, probes={"all": segments}, epochs=4,
-        steps_per_epoch=40, config=config, recipe={"model": sizes}, seed=0, device="cpu", mixed=0.0,
+        steps_per_epoch=40, config=config, recipe={"model": sizes}, seed=0, device="cpu", varied=0.0,
     )  # fmt: skip
     assert len(curves["all cosine"]) == 4
     assert curves["all cosine"][-1] > float(before) + 0.05
     again = ConvVAE(**sizes)
     content.fit(
         again, path=tmp_path / "c.safetensors", log_mels=data, probes={}, epochs=4,
-        steps_per_epoch=40, config=config, recipe={"model": sizes}, seed=0, device="cpu", mixed=0.0,
+        steps_per_epoch=40, config=config, recipe={"model": sizes}, seed=0, device="cpu", varied=0.0,
     )  # fmt: skip
     for name, tensor in model.state_dict().items():
         assert torch.equal(again.state_dict()[name], tensor), name
+
+
+def test_bands_move_together_and_the_edge_is_repeated():
+    x = torch.arange(6.0)[None, :, None].expand(2, 6, 4)
+    seen = {
+        tuple(
+            content.shift_bands(x, 2, generator=torch.Generator().manual_seed(s))[0, :, 0].tolist()
+        )
+        for s in range(30)
+    }
+    assert seen == {
+        (0, 1, 2, 3, 4, 5), (0, 0, 1, 2, 3, 4), (0, 0, 0, 1, 2, 3), (1, 2, 3, 4, 5, 5),
+        (2, 3, 4, 5, 5, 5),
+    }  # fmt: skip
+
+
+def test_equaliser_is_constant_over_time_and_keeps_the_floor():
+    x = torch.full((200, 128, 3), -40.0)
+    x[:, 0, 0] = -100.0
+    y = content.equalize(x, 3.0, generator=torch.Generator().manual_seed(0))
+    gain = (y - x)[:, 1:]
+    torch.testing.assert_close(gain, gain[:, :, :1].expand_as(gain))
+    assert float(gain[:, -1, 0].std()) == pytest.approx(3.0, rel=0.2)
+    assert float(gain.mean()) == pytest.approx(0.0, abs=0.3)
+    assert float(y.min()) == -100.0

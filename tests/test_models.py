@@ -122,7 +122,8 @@ def test_vae_samples_only_in_training():
 
 
 def test_vae_latent_keeps_time():
-    model, x = ConvVAE(channels=8, latent_channels=4, n_down=3).eval(), log_mel(1, 256)
+    model = ConvVAE(channels=8, latent_channels=4, n_down=3, patch=8).eval()
+    x = log_mel(1, 256)
     nn.init.normal_(model.encoder[-1].linear.weight)  # which starts at zero
     changed = x.clone()
     changed[:, :, 128:136] += 20 * torch.randn(128, 1)
@@ -166,6 +167,23 @@ def test_vae_started_from_pca_is_the_pca_of_its_patches():
         ConvVAE(n_mels=16, n_down=3).start_from_pca(ours, noise_variance=0.01)
 
 
+def test_refining_the_latent_lowers_the_error_and_leaves_the_decoder_alone():
+    model, x = ConvVAE(channels=8, latent_channels=4).eval(), log_mel(3, 128)
+    model.standardize.fit(x)
+    nn.init.normal_(model.decoder[-1].weight, std=0.1)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+
+    def error(z):
+        return float((model.decode(z, 128) - x).square().mean().detach())
+
+    assert torch.equal(model.refine(x, steps=0), model.encode(x)[0])
+    start, end = (model.refine(x, steps=n) for n in (0, 40))
+    assert end.shape == start.shape and not end.requires_grad
+    assert error(end) < error(start) - 0.1
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+
+
 def test_elbo_is_relative_error_plus_weighted_kl():
     """The untrained model predicts the mean: error 1 whatever the level, KL 0 at the prior."""
     model = ConvVAE(channels=8, latent_channels=4).train()
@@ -181,7 +199,7 @@ def test_elbo_is_relative_error_plus_weighted_kl():
     loss, parts = elbo_loss(model, x, beta=5.0)
     assert float(parts["kl"].detach()) == pytest.approx(2.0)
     assert float((loss - parts["error"]).detach()) == pytest.approx(
-        5.0 * 2.0 * 4 * 8 / (128 * 128), rel=1e-4
+        5.0 * 2.0 * 4 * 4 / (128 * 128), rel=1e-4
     )
 
 

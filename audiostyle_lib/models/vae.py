@@ -44,13 +44,24 @@ def _ending_in_zeros(*layers: nn.Module) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+def _cut(x: Tensor, n_frames: int) -> Tensor:
+    """(B, n_mels, T) -> (B, T / n_frames, n_mels * n_frames)."""
+    return x.unflatten(2, (-1, n_frames)).transpose(1, 2).flatten(2)
+
+
+def _join(cut: Tensor, n_frames: int) -> Tensor:
+    """Inverse of `_cut`."""
+    return cut.unflatten(2, (-1, n_frames)).transpose(1, 2).flatten(2)
+
+
 class ConvVAE(nn.Module):
     """Convolutional encoder and decoder over time (report II.B.3), each beside a fixed linear path.
 
-    The first layer reads patches of 2**n_down frames without overlap, and all others run at that
-    rate, so the network is cheap. The convolutional paths end in zeros: after `start_from_pca` the
-    untrained model is the PCA of its patches, and training can only add to it. Without that call
-    the linear paths are zero and the convolutions are all there is.
+    The first layer reads patches of `patch` frames without overlap, and the convolutions run at that
+    rate, so the network is cheap; the outermost layers of the latent join patches to latent frames of
+    2**n_down frames. The convolutional paths end in zeros: after `start_from_pca` the untrained model
+    is the PCA of its latent frames, and training can only add to it. Without that call the linear
+    paths are zero and the convolutions are all there is.
 
     Parameters
     ----------
@@ -59,6 +70,7 @@ class ConvVAE(nn.Module):
     latent_channels : latent numbers per latent frame; one latent frame spans 2**n_down frames,
         so `latent_channels` / 2**n_down numbers per frame
     n_down : log2 of the frames a latent frame spans
+    patch : frames that the first layer reads at a time, at most 2**n_down
     blocks : residual blocks in the encoder and in the decoder
     """
 
@@ -67,28 +79,35 @@ class ConvVAE(nn.Module):
         *,
         n_mels: int = 128,
         channels: int = 256,
-        latent_channels: int = 64,
-        n_down: int = 4,
+        latent_channels: int = 128,
+        n_down: int = 5,
+        patch: int = 16,
         blocks: int = 2,
     ):
         super().__init__()
         self.stride, self.latent_channels = 2**n_down, latent_channels
-        size = n_mels * self.stride  # numbers of a patch
+        self.patch = min(patch, self.stride)
+        joined = self.stride // self.patch * channels  # all patches of a latent frame
+        size = n_mels * self.stride  # numbers of a latent frame
         self.standardize = Standardizer(n_mels)
         self.register_buffer("pca_mean", torch.zeros(size))
         self.register_buffer("pca_encode", torch.zeros(size, latent_channels))
         self.register_buffer("pca_decode", torch.zeros(latent_channels, size))
         self.encoder = _ending_in_zeros(
-            nn.Linear(size, channels),
+            nn.Linear(n_mels * self.patch, channels),
             *(FrameBlock(channels) for _ in range(blocks)),
             nn.LayerNorm(channels),
-            FrameConv(channels, 2 * latent_channels),
+            nn.Unflatten(1, (-1, self.stride // self.patch)),
+            nn.Flatten(2),
+            FrameConv(joined, 2 * latent_channels),
         )
         self.decoder = _ending_in_zeros(
-            FrameConv(latent_channels, channels),
+            FrameConv(latent_channels, joined),
+            nn.Unflatten(2, (-1, channels)),
+            nn.Flatten(1, 2),
             *(FrameBlock(channels) for _ in range(blocks)),
             nn.LayerNorm(channels),
-            nn.Linear(channels, size),
+            nn.Linear(channels, n_mels * self.patch),
         )
 
     @torch.no_grad()
@@ -114,24 +133,38 @@ class ConvVAE(nn.Module):
         log_var = self.encoder[-1].linear.bias[self.latent_channels :]
         log_var[:n] = torch.log(noise_variance / pca.variances[:n])
 
-    def _to_patches(self, x: Tensor) -> Tensor:
-        """(B, n_mels, T) -> (B, ceil(T / stride), n_mels * stride), the last frame repeated."""
-        x = nn.functional.pad(x, (0, -x.shape[2] % self.stride), mode="replicate")
-        return x.unflatten(2, (-1, self.stride)).transpose(1, 2).flatten(2)
-
     def encode(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance, each (B, latent_channels, ceil(T / stride)), of (B, n_mels, T) dB."""
-        patches = self._to_patches(self.standardize(log_mel))
-        correction, log_var = self.encoder(patches).transpose(1, 2).chunk(2, dim=1)
-        linear = ((patches - self.pca_mean) @ self.pca_encode).transpose(1, 2)
+        x = self.standardize(log_mel)
+        x = nn.functional.pad(x, (0, -x.shape[2] % self.stride), mode="replicate")
+        correction, log_var = self.encoder(_cut(x, self.patch)).transpose(1, 2).chunk(2, dim=1)
+        linear = ((_cut(x, self.stride) - self.pca_mean) @ self.pca_encode).transpose(1, 2)
         return linear + correction, log_var.clamp(-12.0, 6.0)
 
     def decode(self, latent: Tensor, n_frames: int) -> Tensor:
         """Log-mel in dB, (B, n_mels, n_frames), of a latent (B, latent_channels, T')."""
         z = latent.transpose(1, 2)
-        patches = self.pca_mean + z @ self.pca_decode + self.decoder(z)
-        x = patches.unflatten(2, (-1, self.stride)).transpose(1, 2).flatten(2)
+        linear = _join(self.pca_mean + z @ self.pca_decode, self.stride)
+        x = linear + _join(self.decoder(z), self.patch)
         return self.standardize.inverse(x[:, :, :n_frames])
+
+    def refine(self, log_mel: Tensor, *, steps: int, lr: float = 0.05) -> Tensor:
+        """Latent (B, latent_channels, T') of (B, n_mels, T) dB after `steps` of Adam on it.
+
+        Semi-amortised inference (Kim et al., 2018): the encoder's answer is where the search for
+        the latent with the smallest relative squared error begins. The decoder stays as it is.
+        """
+        x = self.standardize(log_mel)
+        power = x.square().sum(dim=(1, 2)).clamp_min(1e-3)
+        with torch.no_grad():
+            z = self.encode(log_mel)[0]
+        z = z.requires_grad_(True)
+        optimizer = torch.optim.Adam([z], lr=lr)
+        for _ in range(steps):
+            error = (self.standardize(self.decode(z, x.shape[2])) - x).square().sum(dim=(1, 2))
+            z.grad = torch.autograd.grad((error / power).sum(), z)[0]
+            optimizer.step()
+        return z.detach()
 
     def forward(self, log_mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Reconstruction (B, n_mels, T), mean and log-variance; samples the latent when training."""
