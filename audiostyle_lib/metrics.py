@@ -57,22 +57,36 @@ def db_below_maximum(log_mel: Tensor, reference: Tensor | None = None) -> Tensor
     return (log_mel - reference.amax(dim=(1, 2), keepdim=True)).clamp(-TOP_DB, 0.0)
 
 
-def reconstruction_scores(predicted: Tensor, target: Tensor, standardize) -> dict[str, float]:
-    """How near log-mels in dB (N, n_mels, T) are to their targets, in five numbers.
+def reconstruction_scores(
+    predicted: Tensor, target: Tensor, standardize, track: Tensor | None = None
+) -> dict[str, float]:
+    """How near log-mels in dB (N, n_mels, T) are to their targets.
 
     Parameters
     ----------
     standardize : `features.Standardizer` fitted on the training tracks
+    track : (N,) index of the track of each segment
 
     Returns
     -------
     dict
         ``cosine`` (mean over segments, per-band standardised), ``R2`` (over frames, mean over
-        bands), ``MSE`` (standardised), ``MAE`` in dB, and ``cosine in dB`` (`db_below_maximum`)
+        bands), ``MSE`` (standardised), ``MAE`` in dB, ``cosine in dB`` (`db_below_maximum`) and,
+        with `track`, ``clip cosine``: as ``cosine``, with all segments of a track as one vector
     """
     p, t = standardize(predicted), standardize(target)
+    by_clip = {}
+    if track is not None:
+        clips = [
+            torch.nn.functional.cosine_similarity(
+                p[track == i].flatten().double(), t[track == i].flatten().double(), dim=0
+            )
+            for i in track.unique()
+        ]
+        by_clip = {"clip cosine": float(torch.stack(clips).mean())}
     by_frame = [x.transpose(1, 2).flatten(0, 1) for x in (p, t)]  # (N * T, n_mels)
     return {
+        **by_clip,
         "cosine": cosine_similarity(p, t),
         "R2": r2_score(*by_frame),
         "MSE": mean_squared_error(p, t),

@@ -218,6 +218,11 @@ def test_reconstruction_scores_are_their_parts():
     assert scores["R2"] == pytest.approx(sklearn_r2(*frames), rel=1e-5)
     assert scores["cosine"] == metrics.cosine_similarity(p, t)
     assert 0.9 < scores["cosine"] < scores["cosine in dB"] < 1
+    assert "clip cosine" not in scores
+    track = torch.tensor([0, 0, 1, 1])
+    whole = metrics.reconstruction_scores(predicted, target, standardize, track)["clip cosine"]
+    joined = [x.reshape(2, -1) for x in (p, t)]  # two segments a clip
+    assert whole == pytest.approx(metrics.cosine_similarity(*joined))
     perfect = metrics.reconstruction_scores(target, target, standardize)
     assert perfect["R2"] == 1 and perfect["MSE"] == 0 and perfect["cosine"] == pytest.approx(1)
 
