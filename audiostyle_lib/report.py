@@ -14,6 +14,7 @@ from . import paths, record
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 REFERENCES = ("long-bands", "long-gtzan")  # the largest runs, whose metrics are part of the project
+CURVES = ("fig05_ablations", "fig05_learning_curve", "fig06_overfitting", "fig10_training")
 FIGURES = {
     "fig1_genres": "Fig. 1 Distribution of genres",
     "fig2_architecture": "Fig. 2 The model",
@@ -160,6 +161,8 @@ def page(folder: Path, *, notebooks: str = "../../notebooks/") -> str:
     run, references = read_run(folder), reference_runs(folder)
     others = [m for m in run.metrics if m not in headlines(run.metrics)]
     figures = sorted(f.name for f in folder.glob("fig*.png"))
+    if folder.name in REFERENCES:  # of which no spectrogram of a clip is kept
+        figures = [f for f in figures if f.removesuffix(".png") in (*FIGURES, *CURVES)]
     first = {name: f"{name}.png" for name in FIGURES if f"{name}.png" in figures}
     parts = ["# Results", f"This run: {summary(run)}."]
     parts += [f"Beside it, `{r.name}`: {summary(r)}." for r in references]

@@ -286,6 +286,14 @@ def test_report_holds_tables_definitions_and_figures(two_notebooks):
     }
 
 
+def test_page_of_a_reference_run_shows_no_spectrogram(two_notebooks, monkeypatch):
+    monkeypatch.setattr(report, "REFERENCES", (two_notebooks.name,))
+    (two_notebooks / "fig10_training.png").touch()
+    text = report.page(two_notebooks)
+    assert "fig10_training.png" in text and "fig3_content_vae.png" in text
+    assert "fig05_kl.png" not in text
+
+
 def test_links_name_the_cell(two_notebooks):
     run = report.read_run(two_notebooks)
     entry = {**run.metrics[0], "cell": "05-012"}
