@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -133,7 +134,7 @@ def test_stored_notebooks_can_be_read_and_heard_without_running(notebook):
                     "Exercises", "References"):  # fmt: skip
         assert f"## {section}" in prose, section
     lengths = sorted(len(c.source.splitlines()) for c in code)
-    assert lengths[-1] <= 40 and lengths[len(lengths) // 2] <= 20
+    assert lengths[-1] <= 40 and lengths[len(lengths) // 2] <= 14
     assert all(c.execution_count for c in code), "run it and store its outputs"
     assert not [o for c in code for o in c.outputs if o.output_type == "error"]
     checked = [c for c in code if c.source.startswith("# NBVAL_CHECK_OUTPUT")]
@@ -141,3 +142,11 @@ def test_stored_notebooks_can_be_read_and_heard_without_running(notebook):
     html = "".join(o.data.get("text/html", "") for c in code for o in c.outputs if "data" in o)
     assert "<audio" in html and "data:audio/mpeg;base64," in html
     assert notebook.stat().st_size < 2_000_000
+
+
+def test_stored_numbers_link_to_cells_that_exist():
+    ids = {n.stem: {c.id for c in nbformat.read(n, as_version=4).cells} for n in NOTEBOOKS}
+    for file in sorted((paths.ROOT / "figures").glob("*/metrics.json")):
+        metrics = json.loads(file.read_text())["metrics"]
+        lost = [m["name"] for m in metrics if m["cell"] not in ids[m["notebook"]]]
+        assert not lost, f"{file.parent.name}: {lost}"
