@@ -11,15 +11,24 @@ import torch
 from torch import Tensor, nn
 
 
+def cut(x: Tensor, n_frames: int) -> Tensor:
+    """Cut (B, n_mels, T) into flat patches of `n_frames`: (B, T // n_frames, n_mels * n_frames)."""
+    return x.unfold(2, n_frames, n_frames).transpose(1, 2).flatten(2)
+
+
+def join(flat: Tensor, n_frames: int) -> Tensor:
+    """Inverse of `cut` where nothing was left over: (B, n_mels, T)."""
+    return flat.unflatten(2, (-1, n_frames)).transpose(1, 2).flatten(2)
+
+
 def patches(x: Tensor, n_frames: int) -> Tensor:
-    """Cut (B, n_mels, T) into patches of `n_frames`: (B * T // n_frames, n_mels * n_frames)."""
-    return x.unfold(2, n_frames, n_frames).transpose(1, 2).flatten(0, 1).flatten(1)
+    """All patches of (B, n_mels, T) in one list: (B * T // n_frames, n_mels * n_frames)."""
+    return cut(x, n_frames).flatten(0, 1)
 
 
 def from_patches(flat: Tensor, n_segments: int, n_mels: int) -> Tensor:
     """Inverse of `patches` where nothing was left over: (n_segments, n_mels, T)."""
-    by_segment = flat.unflatten(0, (n_segments, -1)).unflatten(2, (n_mels, -1))
-    return by_segment.transpose(1, 2).flatten(2)
+    return join(flat.unflatten(0, (n_segments, -1)), flat.shape[1] // n_mels)
 
 
 @dataclass(frozen=True)
@@ -37,8 +46,8 @@ class PatchPCA:
     def rebuild(self, x: Tensor, n_components: int | None = None) -> Tensor:
         """`x` (B, n_mels, T) from its first `n_components` (all if None); T a multiple of n_frames."""
         basis = self.components[:n_components]
-        centred = patches(x, self.n_frames) - self.mean
-        return from_patches(self.mean + centred @ basis.T @ basis, len(x), x.shape[1])
+        centred = cut(x, self.n_frames) - self.mean
+        return join(self.mean + centred @ basis.T @ basis, self.n_frames)
 
 
 def fit_pca(x: Tensor, *, n_frames: int, n_components: int, at_most: int = 60_000) -> PatchPCA:

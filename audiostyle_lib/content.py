@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from . import features, metrics, training
+from . import augment, features, metrics, training
 from .baselines import PatchPCA, fit_pca
 from .config import AudioConfig
 from .models.vae import elbo_loss
@@ -22,13 +22,47 @@ MAX_SHIFT = 3  # mel bands
 WARM_UP = 0.2  # of the epochs, in which beta grows from zero
 
 
-def track_log_mels(waveforms: Tensor, valid: list[int], config: AudioConfig) -> list[Tensor]:
-    """Log-mel in dB (n_mels, T) of each clip of (n_tracks, n_samples), without its padding."""
+def track_log_mels(
+    waveforms: Tensor, valid: list[int], config: AudioConfig, *, device: str = "cpu"
+) -> list[Tensor]:
+    """Log-mel in dB (n_mels, T) of each clip of (n_tracks, n_samples), without its padding.
+
+    Clips shorter than a crop are left out.
+    """
     return [
-        features.log_mel(w[None, :n], config)[0]
+        features.log_mel(w[None, :n].to(device), config)[0]
         for w, n in zip(waveforms, valid, strict=True)
         if n // config.hop_length >= N_FRAMES
     ]
+
+
+def training_log_mels(
+    waveforms: Tensor,
+    valid: list[int],
+    *,
+    config: AudioConfig,
+    augmented_clips: int,
+    seed: int,
+    device: str,
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Log-mels of training clips, as `load_waveforms` gives them, and of augmented copies."""
+    copies = augment.augmented_copies(
+        waveforms, valid, config=config, count=augmented_clips, seed=seed
+    )
+    return (
+        track_log_mels(waveforms, valid, config, device=device),
+        track_log_mels(*copies, config, device=device),
+    )
+
+
+def some_of(x: Tensor, n: int) -> Tensor:
+    """`n` items of `x` drawn at random, always the same ones.
+
+    A fixed stride would not do: every tenth segment can be the first of its track, and first
+    segments are easier.
+    """
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    return x[order[:n].to(x.device)]
 
 
 def pca_of_tracks(
@@ -74,9 +108,7 @@ def random_crops(
     """
     lengths = torch.tensor([x.shape[1] for x in log_mels])
     first = torch.cumsum(lengths, 0) - lengths
-    frames = torch.cat([x.T for x in log_mels]).to(
-        device
-    )  # (all frames, n_mels): rows are gathered
+    frames = torch.cat([x.T for x in log_mels]).to(device)  # (all frames, n_mels)
 
     def batches(epoch: int):
         generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
@@ -173,13 +205,11 @@ def fit(
         return ((x, weight) for x in crops(epoch))
 
     def evaluate(model: nn.Module) -> dict[str, float]:
-        rebuilt = {name: reconstruct(model, x)[0] for name, x in probes.items()}
-        return {
-            f"{name} cosine": metrics.cosine_similarity(
-                model.standardize(rebuilt[name]), model.standardize(x)
-            )
-            for name, x in probes.items()
-        }
+        cosine = {}
+        for name, x in probes.items():
+            pair = (model.standardize(v) for v in (reconstruct(model, x)[0], x))
+            cosine[f"{name} cosine"] = metrics.cosine_similarity(*pair)
+        return cosine
 
     recipe = {**recipe, "beta": beta, "batch": batch_size, "varied": varied}
     recipe["frames"] = sum(x.shape[1] for x in log_mels)

@@ -156,25 +156,28 @@ HOW_TO_READ = (
 )
 
 
-def page(folder: Path, *, notebooks: str = "../../notebooks/") -> str:
+def page(folder: Path) -> str:
     """The report page of the run in `folder`, as Markdown."""
     run, references = read_run(folder), reference_runs(folder)
-    others = [m for m in run.metrics if m not in headlines(run.metrics)]
+
+    def shown(metrics: list[dict]) -> str:
+        return markdown_table(*table(run, metrics, references, notebooks="../../notebooks/"))
+
+    first = headlines(run.metrics)
+    others = [m for m in run.metrics if m not in first]
     figures = sorted(f.name for f in folder.glob("fig*.png"))
     if folder.name in REFERENCES:  # of which no spectrogram of a clip is kept
         figures = [f for f in figures if f.removesuffix(".png") in (*FIGURES, *CURVES)]
-    first = {name: f"{name}.png" for name in FIGURES if f"{name}.png" in figures}
+    numbered = {name: f"{name}.png" for name in FIGURES if f"{name}.png" in figures}
     parts = ["# Results", f"This run: {summary(run)}."]
     parts += [f"Beside it, `{r.name}`: {summary(r)}." for r in references]
     parts += [HOW_TO_READ, "## The report's numbers, and the most telling of ours"]
-    parts += [markdown_table(*table(run, headlines(run.metrics), references, notebooks=notebooks))]
-    parts += ["## Figures 1 to 4", figure_grid(first), "## Everything else"]
+    parts += [shown(first), "## Figures 1 to 4", figure_grid(numbered), "## Everything else"]
     for notebook in dict.fromkeys(m["notebook"] for m in others):
         mine = [m for m in others if m["notebook"] == notebook]
-        parts += [f"### {notebook}"]
-        parts += [markdown_table(*table(run, mine, references, notebooks=notebooks))]
+        parts += [f"### {notebook}", shown(mine)]
     parts += ["## Definitions", definitions(run.metrics), "## Other figures"]
-    parts += [f"![{name}]({name})" for name in figures if name not in first.values()]
+    parts += [f"![{name}]({name})" for name in figures if name not in numbered.values()]
     return "\n\n".join(parts) + "\n"
 
 

@@ -50,7 +50,8 @@ def test_only_unet_skips_pass_the_latent_by():
         model = ResNetVAE(width=2, latent_channels=8, unet=unet).eval()
         zero = torch.zeros(1, 8, 4)
         first, second = (
-            model.decode(zero, 128, model._encode(v)[2] if unet else None) for v in (x, x + 10)
+            model.decode(zero, 128, model.encode_stages(v)[2] if unet else None)
+            for v in (x, x + 10)
         )
         assert torch.allclose(first, second) != unet
         assert (model.shortcut_numbers(128) > 0) == unet

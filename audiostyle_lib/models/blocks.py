@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..baselines import PatchPCA
+
 
 class ChannelNorm(nn.Module):
     """Layer normalisation over the channels of each frame of (B, C, T).
@@ -51,6 +53,31 @@ class FiLMBlock(nn.Module):
         gamma, beta = self.film(style)[:, :, None].chunk(2, dim=1)  # 2 x (B, C, 1)
         modulated = (1 + gamma) * self.norm(x) + beta
         return x + self.project(nn.functional.gelu(self.conv(modulated)))
+
+
+class LinearPath(nn.Module):
+    """A fixed linear encoder and decoder between `size` and `codes` numbers; zero until `set_to`."""
+
+    def __init__(self, size: int, codes: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("to_code", torch.zeros(size, codes))
+        self.register_buffer("from_code", torch.zeros(codes, size))
+
+    @torch.no_grad()
+    def set_to(self, pca: PatchPCA) -> None:
+        """Become `pca`, with codes of unit variance; components that it lacks stay zero."""
+        n = min(self.to_code.shape[1], len(pca.components))
+        scale = pca.variances[:n].sqrt()
+        self.mean.copy_(pca.mean)
+        self.to_code[:, :n] = pca.components[:n].T / scale
+        self.from_code[:n] = pca.components[:n] * scale[:, None]
+
+    def encode(self, x: Tensor) -> Tensor:
+        return (x - self.mean) @ self.to_code
+
+    def decode(self, code: Tensor) -> Tensor:
+        return self.mean + code @ self.from_code
 
 
 def mean_and_std(x: Tensor) -> Tensor:

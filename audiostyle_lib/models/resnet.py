@@ -1,4 +1,4 @@
-"""ResNet as encoder and as decoder of a log-mel image, shapes matched. Notebooks 03 and 10."""
+"""ResNet as encoder and as decoder of a log-mel image, shapes matched. Notebook 10."""
 
 from __future__ import annotations
 
@@ -57,11 +57,7 @@ class ResNetVAE(nn.Module):
         unet: bool = False,
     ):
         super().__init__()
-        self.standardize, self.unet, self.latent_channels = (
-            Standardizer(n_mels),
-            unet,
-            latent_channels,
-        )
+        self.standardize, self.unet = Standardizer(n_mels), unet
         self.rows = n_mels // STRIDE
         maps = latent_channels // self.rows
         channels = [1, width, width, 2 * width, 4 * width, 8 * width]
@@ -70,7 +66,8 @@ class ResNetVAE(nn.Module):
         self.to_latent = nn.Conv2d(channels[-1], 2 * maps, 1)
         self.from_latent = nn.Conv2d(maps, channels[-1], 1)
 
-    def _encode(self, log_mel: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+    def encode_stages(self, log_mel: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """As `encode`, and the output of every stage of the encoder, finest first."""
         x = self.standardize(log_mel)
         x = nn.functional.pad(x, (0, -x.shape[2] % STRIDE), mode="replicate")[:, None]
         seen = []
@@ -82,7 +79,7 @@ class ResNetVAE(nn.Module):
 
     def encode(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance, each (B, latent_channels, ceil(T / 32)), of (B, n_mels, T) in dB."""
-        return self._encode(log_mel)[:2]
+        return self.encode_stages(log_mel)[:2]
 
     def decode(self, latent: Tensor, n_frames: int, seen: list[Tensor] | None = None) -> Tensor:
         """Log-mel in dB (B, n_mels, n_frames) of a latent; `seen` are the encoder's stages."""
@@ -93,7 +90,7 @@ class ResNetVAE(nn.Module):
 
     def forward(self, log_mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Reconstruction (B, n_mels, T), mean and log-variance; samples the latent when training."""
-        mean, log_var, seen = self._encode(log_mel)
+        mean, log_var, seen = self.encode_stages(log_mel)
         noise = torch.randn_like(mean) if self.training else torch.zeros_like(mean)
         latent = mean + (0.5 * log_var).exp() * noise
         return self.decode(latent, log_mel.shape[2], seen if self.unet else None), mean, log_var
@@ -103,5 +100,5 @@ class ResNetVAE(nn.Module):
         if not self.unet:
             return 0.0
         with torch.no_grad():
-            _, _, seen = self._encode(torch.zeros(1, self.standardize.mean.numel(), n_frames))
+            _, _, seen = self.encode_stages(torch.zeros(1, self.standardize.mean.numel(), n_frames))
         return sum(x.numel() for x in seen) / n_frames

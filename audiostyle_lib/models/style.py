@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..baselines import fit_pca
 from ..features import Standardizer
-from .blocks import ResidualBlock, mean_and_std
+from .blocks import LinearPath, ResidualBlock, mean_and_std
 
 
 class LinearStyleAutoencoder(nn.Module):
@@ -26,9 +26,7 @@ class LinearStyleAutoencoder(nn.Module):
     ):
         super().__init__()
         self.standardize = Standardizer(n_features)
-        self.register_buffer("pca_mean", torch.zeros(n_features))
-        self.register_buffer("pca_encode", torch.zeros(n_features, bottleneck))
-        self.register_buffer("pca_decode", torch.zeros(bottleneck, n_features))
+        self.linear = LinearPath(n_features, bottleneck)
         self.encoder = self._network(n_features, hidden, bottleneck, dropout)
         self.decoder = self._network(bottleneck, hidden, n_features, dropout)
 
@@ -40,16 +38,12 @@ class LinearStyleAutoencoder(nn.Module):
 
     @torch.no_grad()
     def start_from_pca(self, features: Tensor) -> None:
-        """Set the linear maps to the PCA of `features` (N, F), codes of unit variance.
+        """Set the linear maps to the PCA of `features` (N, F).
 
         Fit `standardize` first. The networks begin at zero.
         """
         x = self.standardize(features)[:, :, None]  # patches of one frame
-        pca = fit_pca(x, n_frames=1, n_components=self.pca_encode.shape[1])
-        n, scale = len(pca.components), pca.variances.sqrt()
-        self.pca_mean.copy_(pca.mean)
-        self.pca_encode[:, :n] = pca.components.T / scale
-        self.pca_decode[:n] = pca.components * scale[:, None]
+        self.linear.set_to(fit_pca(x, n_frames=1, n_components=self.encoder[-1].out_features))
         for network in (self.encoder, self.decoder):
             nn.init.zeros_(network[-1].weight)
             nn.init.zeros_(network[-1].bias)
@@ -57,8 +51,8 @@ class LinearStyleAutoencoder(nn.Module):
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruction of the *standardised* features (N, F) and the code (N, bottleneck)."""
         x = self.standardize(features)
-        code = (x - self.pca_mean) @ self.pca_encode + self.encoder(x)
-        return self.pca_mean + code @ self.pca_decode + self.decoder(code), code
+        code = self.linear.encode(x) + self.encoder(x)
+        return self.linear.decode(code) + self.decoder(code), code
 
 
 class CNNStyleEncoder(nn.Module):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..baselines import PatchPCA
+from ..baselines import PatchPCA, cut, join
 from ..features import Standardizer
+from .blocks import LinearPath
 
 
 class FrameConv(nn.Module):
@@ -44,16 +45,6 @@ def _ending_in_zeros(*layers: nn.Module) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _cut(x: Tensor, n_frames: int) -> Tensor:
-    """(B, n_mels, T) -> (B, T / n_frames, n_mels * n_frames)."""
-    return x.unflatten(2, (-1, n_frames)).transpose(1, 2).flatten(2)
-
-
-def _join(cut: Tensor, n_frames: int) -> Tensor:
-    """Inverse of `_cut`."""
-    return cut.unflatten(2, (-1, n_frames)).transpose(1, 2).flatten(2)
-
-
 class ConvVAE(nn.Module):
     """Convolutional encoder and decoder over time (report II.B.3), each beside a fixed linear path.
 
@@ -88,11 +79,8 @@ class ConvVAE(nn.Module):
         self.stride, self.latent_channels = 2**n_down, latent_channels
         self.patch = min(patch, self.stride)
         joined = self.stride // self.patch * channels  # all patches of a latent frame
-        size = n_mels * self.stride  # numbers of a latent frame
         self.standardize = Standardizer(n_mels)
-        self.register_buffer("pca_mean", torch.zeros(size))
-        self.register_buffer("pca_encode", torch.zeros(size, latent_channels))
-        self.register_buffer("pca_decode", torch.zeros(latent_channels, size))
+        self.linear = LinearPath(n_mels * self.stride, latent_channels)
         self.encoder = _ending_in_zeros(
             nn.Linear(n_mels * self.patch, channels),
             *(FrameBlock(channels) for _ in range(blocks)),
@@ -112,11 +100,10 @@ class ConvVAE(nn.Module):
 
     @torch.no_grad()
     def start_from_pca(self, pca: PatchPCA, *, noise_variance: float) -> None:
-        """Set the linear paths to a PCA of standardised patches, codes of unit variance.
+        """Set the linear path to a PCA of standardised patches.
 
         With log-variances log(noise_variance / eigenvalue) this is probabilistic PCA (Tipping &
-        Bishop, 1999), the optimum of a VAE without convolutions. Components that `pca` lacks stay
-        zero.
+        Bishop, 1999), the optimum of a VAE without convolutions.
 
         Raises
         ------
@@ -125,27 +112,23 @@ class ConvVAE(nn.Module):
         """
         if pca.n_frames != self.stride:
             raise ValueError(f"PCA of {pca.n_frames} frames for patches of {self.stride} frames")
-        n = min(self.latent_channels, len(pca.components))
-        scale = pca.variances[:n].sqrt()
-        self.pca_mean.copy_(pca.mean)
-        self.pca_encode[:, :n] = pca.components[:n].T / scale
-        self.pca_decode[:n] = pca.components[:n] * scale[:, None]
+        self.linear.set_to(pca)
+        variances = pca.variances[: self.latent_channels]
         log_var = self.encoder[-1].linear.bias[self.latent_channels :]
-        log_var[:n] = torch.log(noise_variance / pca.variances[:n])
+        log_var[: len(variances)] = torch.log(noise_variance / variances)
 
     def encode(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance, each (B, latent_channels, ceil(T / stride)), of (B, n_mels, T) dB."""
         x = self.standardize(log_mel)
         x = nn.functional.pad(x, (0, -x.shape[2] % self.stride), mode="replicate")
-        correction, log_var = self.encoder(_cut(x, self.patch)).transpose(1, 2).chunk(2, dim=1)
-        linear = ((_cut(x, self.stride) - self.pca_mean) @ self.pca_encode).transpose(1, 2)
+        correction, log_var = self.encoder(cut(x, self.patch)).transpose(1, 2).chunk(2, dim=1)
+        linear = self.linear.encode(cut(x, self.stride)).transpose(1, 2)
         return linear + correction, log_var.clamp(-12.0, 6.0)
 
     def decode(self, latent: Tensor, n_frames: int) -> Tensor:
         """Log-mel in dB, (B, n_mels, n_frames), of a latent (B, latent_channels, T')."""
         z = latent.transpose(1, 2)
-        linear = _join(self.pca_mean + z @ self.pca_decode, self.stride)
-        x = linear + _join(self.decoder(z), self.patch)
+        x = join(self.linear.decode(z), self.stride) + join(self.decoder(z), self.patch)
         return self.standardize.inverse(x[:, :, :n_frames])
 
     def refine(self, log_mel: Tensor, *, steps: int, lr: float = 0.05) -> Tensor:
