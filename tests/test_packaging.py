@@ -110,7 +110,9 @@ def test_files_the_readme_links_to_exist():
         pytest.skip("no README")
     links = re.findall(r"\]\((?!https?:|#)([^)\s]+)\)", readme.read_text())
     assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    for file, _, cell in (link.partition("#cell-id=") for link in links):
+        assert (ROOT / file).exists(), file
+        assert f'"id": "{cell}"' in (ROOT / file).read_text() if cell else True, (file, cell)
 
 
 def test_no_large_files(repository_files):
