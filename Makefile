@@ -3,7 +3,7 @@
 # make lab         open JupyterLab in the environment
 # make lint        ruff over the library, the tests and the notebooks
 #
-# Each builds .venv on first use. PROFILE=smoke|quick|paper and CORPUS=auto|bands|gtzan choose the run.
+# Each builds .venv on first use. PROFILE=smoke|quick|long|paper and CORPUS=auto|bands|gtzan choose the run.
 
 PYTHON ?= python3
 PROFILE ?= quick

@@ -51,6 +51,7 @@ rule notebook:
         seed=SEED,
         device=DEVICE,
     threads: THREADS
+    priority: lambda w: sum(w.name in after for after in pipeline.DEPENDS.values())  # who waits for it
     run:
         for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
             os.environ[variable] = str(threads)

@@ -189,6 +189,6 @@ def test_data_check_of_a_folder_without_genres(tmp_path):
 
 def test_unknown_profile_and_notebook_are_refused():
     result = audiostyle("reproduce", "--profile", "huge")
-    assert result.returncode == 2 and "smoke, quick, paper" in result.stderr
+    assert result.returncode == 2 and "smoke, quick, long, paper" in result.stderr
     result = audiostyle("reproduce", "--only", "42")
     assert result.returncode == 2 and "no notebook '42'" in result.stderr
