@@ -70,7 +70,7 @@ PROFILES = {
     for p in (
         Profile("smoke", 4, 8.0, 2, 3, 10, 1, 2, 6, 1, griffin_lim_iterations=4),
         Profile("quick", 20, 30.0, 16, 150, 100, 12, 48, 600, 6),
-        Profile("long", 200, 30.0, 50, 600, 250, 24, 48, 600, 6, seeds=3),
+        Profile("long", 200, 30.0, 20, 600, 250, 24, 48, 600, 6, seeds=3),
         Profile("paper", 100, 30.0, 50, 2500, 3500, 50, 600, 20_000, 25, seeds=3),
     )
 }

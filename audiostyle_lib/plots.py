@@ -97,7 +97,8 @@ def bars(
     colors = [COLORS[1] if name == highlight else COLORS[0] for name in names]
     drawn = ax.barh(names, list(values.values()), color=colors)
     ax.bar_label(drawn, fmt=fmt, padding=3)
-    ax.invert_yaxis()
+    if not ax.yaxis_inverted():  # two axes may share it
+        ax.invert_yaxis()
     ax.margins(x=0.15)
     ax.set(xlabel=xlabel, title=title)
     ax.grid(axis="y", visible=False)

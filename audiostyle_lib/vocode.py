@@ -96,9 +96,19 @@ def griffin_lim(
 
 
 def mel_to_waveform(
-    log_mel_db: Tensor, config: AudioConfig, *, n_samples: int, iterations: int = 32, seed: int = 0
+    log_mel_db: Tensor,
+    config: AudioConfig,
+    *,
+    n_samples: int | None = None,
+    iterations: int = 32,
+    seed: int = 0,
 ) -> Tensor:
-    """Waveform (B, n_samples) of a log-mel in dB (B, n_mels, T): inversion, then Griffin-Lim."""
+    """Waveform (B, n_samples) of a log-mel in dB (B, n_mels, T): inversion, then Griffin-Lim.
+
+    `n_samples` is (T - 1) * hop_length unless given.
+    """
+    if n_samples is None:
+        n_samples = (log_mel_db.shape[2] - 1) * config.hop_length
     magnitude = mel_to_magnitude(log_mel_db, config)
     return griffin_lim(magnitude, config, n_samples=n_samples, iterations=iterations, seed=seed)
 

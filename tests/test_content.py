@@ -32,7 +32,9 @@ def test_crops_are_consecutive_frames_of_one_track():
 
 def test_crops_depend_on_seed_and_epoch_only():
     def draw(seed, epoch):
-        make = content.random_crops(tracks(300, 300), batch_size=4, n_batches=2, seed=seed)
+        make = content.random_crops(
+            tracks(300, 300), batch_size=4, n_batches=2, seed=seed, varied=0.3
+        )
         return torch.cat(list(make(epoch)))
 
     assert torch.equal(draw(1, 2), draw(1, 2))
@@ -122,3 +124,8 @@ def test_equaliser_is_constant_over_time_and_keeps_the_floor():
     assert float(gain[:, -1, 0].std()) == pytest.approx(3.0, rel=0.2)
     assert float(gain.mean()) == pytest.approx(0.0, abs=0.3)
     assert float(y.min()) == -100.0
+
+
+def test_few_tracks_are_varied_fully_and_many_hardly():
+    amounts = [content.variation(n) for n in (1, 60, 120, 1400)]
+    assert amounts[:3] == [1.0, 1.0, 0.5] and amounts[3] < 0.05

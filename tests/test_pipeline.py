@@ -50,7 +50,7 @@ def test_a_run_leaves_notebooks_figures_metrics_and_report(smoke):
         assert (smoke / f"{figure}.png").stat().st_size > 2000
     metrics, provenance = record.read_metrics(smoke)
     assert {m["notebook"] for m in metrics} == set(pipeline.DEPENDS) - {"11_report"}
-    assert all(m["definition"] and m["unit"] and m["n"] > 0 for m in metrics)
+    assert all(m["definition"] and m["unit"] and m["n"] > 0 and m["cell"] for m in metrics)
     assert {p["profile"] for p in provenance.values()} == {"smoke"}
     page = (smoke / "report.md").read_text()
     assert all(f"| {m['name']} |" in page for m in metrics)

@@ -49,6 +49,15 @@ def test_bars_are_labelled_with_their_values_from_top_to_bottom():
     assert ax.patches[0].get_facecolor() != ax.patches[1].get_facecolor()
 
 
+def test_bars_on_shared_axes_stand_from_top_to_bottom_too():
+    import matplotlib.pyplot as plt
+
+    _, axes = plt.subplots(1, 2, sharey=True)
+    for ax in axes:
+        plots.bars({"copy": 1.0, "ours": 2.0}, xlabel="LSD / dB", ax=ax)
+    assert all(ax.yaxis_inverted() for ax in axes)
+
+
 def test_blocks_draw_every_box_and_the_arrows_between():
     _, ax = plots.blocks([["a", "b", "c"], ["d"]], ["e", "f"])
     assert [t.get_text() for t in ax.texts if t.get_text()] == ["a", "b", "c", "d", "e", "f"]
