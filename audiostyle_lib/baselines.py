@@ -55,20 +55,25 @@ def fit_pca(x: Tensor, *, n_frames: int, n_components: int, at_most: int = 60_00
 
     Fewer components are kept where there are fewer patches or dimensions than `n_components`.
     """
+    from scipy.linalg import eigh
+
     flat = patches(x, n_frames)
     flat = flat[:: -(-len(flat) // at_most)]
     mean = flat.mean(dim=0)
     centred = (flat - mean) / max(1, len(flat) - 1) ** 0.5
     n, size = centred.shape
     kept = min(n_components, n - 1, size)
-    if n < size:  # the smaller of both eigenvalue problems
-        variances, left = torch.linalg.eigh(centred @ centred.T)
-        vectors = nn.functional.normalize(centred.T @ left[:, -kept:], dim=0)
-    else:
-        variances, vectors = torch.linalg.eigh(centred.T @ centred)
-    basis = vectors[:, -kept:].flip(1)
+    # the smaller of both eigenvalue problems, and of it the largest values only: twice as fast as
+    # torch's `eigh`, which gives all
+    product = centred @ centred.T if n < size else centred.T @ centred
+    largest = [len(product) - kept, len(product) - 1]
+    solution = eigh(product.cpu().numpy(), subset_by_index=largest, overwrite_a=True)
+    variances, vectors = (torch.from_numpy(part).to(x.device) for part in solution)
+    if n < size:
+        vectors = nn.functional.normalize(centred.T @ vectors, dim=0)
+    basis = vectors.flip(1)
     basis = basis * torch.where(basis.sum(dim=0) < 0, -1.0, 1.0)  # a plus means louder
-    return PatchPCA(n_frames, mean, basis.T.contiguous(), variances[-kept:].flip(0).clamp_min(1e-6))
+    return PatchPCA(n_frames, mean, basis.T.contiguous(), variances.flip(0).clamp_min(1e-6))
 
 
 def track_means(x: Tensor, track: Tensor) -> Tensor:
