@@ -109,7 +109,7 @@ def transfer(
     Notes
     -----
     Works through the content in blocks of 30 s with a margin wider than the network's field of view,
-    so memory does not grow with the recording.
+    so memory hardly grows with the recording. A vocoder that finds phases gets the joined log-mel.
     """
     config = config or AudioConfig()
     offset = LEVEL_DBFS - rms_dbfs(content)
@@ -120,28 +120,39 @@ def transfer(
     block, margin = BLOCK_FRAMES * config.hop_length, MARGIN_FRAMES * config.hop_length
     starts = range(0, len(content), block)
     result = np.zeros(len(content) + block + 2 * margin, dtype=np.float32)
+    log_mels = []  # of the result, for a vocoder that has to see all of it
     for done, start in enumerate(starts, start=1):
         first, last = max(0, start - margin), min(len(content), start + block + margin)
         piece = torch.from_numpy(np.ascontiguousarray(content[first:last])).to(device)[None]
         if piece.shape[1] < config.n_fft:  # torch's iSTFT wants a whole window
             piece = torch.nn.functional.pad(piece, (0, config.n_fft - piece.shape[1]))
-        out = _transfer_piece(piece, gain_of, offset, strength, vocoder, config)[: last - first]
-        result[first:last] += out * _fade(first, last, start, block, len(content), margin)
+        spectrum, log_mel, gain = _transferred(piece, gain_of, offset, strength, config)
+        if vocoder in vocode.FROM_LOG_MEL:
+            inner = (start - first) // config.hop_length
+            log_mels.append((log_mel + gain)[:, :, inner : inner + BLOCK_FRAMES])
+        else:
+            out = vocode.render(spectrum, gain, config, n_samples=piece.shape[1], vocoder=vocoder)[
+                0, : last - first
+            ]
+            fade = _fade(first, last, start, block, len(content), margin)
+            result[first:last] += out.cpu().numpy() * fade
         if progress is not None:
             progress(done, len(starts))
-    return _leveled(result[: len(content)], content)
+    result = result[: len(content)]
+    if log_mels:
+        n_frames = config.n_frames(len(content))
+        whole = torch.cat(log_mels, dim=2)[:, :, :n_frames]
+        result = vocode.mel_to_waveform(whole, config, n_samples=len(content))[0].cpu().numpy()
+    return _leveled(result, content)
 
 
-def _transfer_piece(piece, gain_of, offset, strength, vocoder, config) -> np.ndarray:
+def _transferred(piece, gain_of, offset, strength, config) -> tuple[Tensor, Tensor, Tensor]:
+    """STFT (1, F, T) and log-mel (1, n_mels, T) of a piece, and the gain of its transfer in dB."""
     spectrum = features.stft(piece, config)
     mel = features.mel_power(spectrum.abs() ** 2, config)
-    log_mel = features.power_to_db(mel, amin=config.amin) + offset
-    gain = strength * gain_of(log_mel).clamp(*GAIN_LIMITS_DB)
-    waveform = vocode.render(
-        spectrum, gain.expand(-1, -1, log_mel.shape[2]), config,
-        n_samples=piece.shape[1], vocoder=vocoder,
-    )  # fmt: skip
-    return waveform[0].cpu().numpy()
+    log_mel = features.power_to_db(mel, amin=config.amin)
+    gain = strength * gain_of(log_mel + offset).clamp(*GAIN_LIMITS_DB)
+    return spectrum, log_mel, gain.expand(-1, -1, log_mel.shape[2])
 
 
 def _fade(first: int, last: int, start: int, block: int, total: int, margin: int) -> np.ndarray:

@@ -8,12 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import features
+from . import features, mel_inversion, phase_recovery
 from .config import AudioConfig
 
-KL_STEPS = 20
+MEL_STEPS, KL_STEPS = 8, 1  # steps towards a signal with this log-mel, updates in each
 MOMENTUM = 0.99
+BLOCK_FRAMES = 2048  # of a long spectrogram that are worked on at a time: 47 s
+OVERLAP_FRAMES = 8  # that two blocks share; a sample lies in n_fft / hop_length = 4 frames
 VOCODERS = ("gain", "griffin_lim", "content_phase")
+FROM_LOG_MEL = ("griffin_lim",)  # those that need nothing of the content but the result's log-mel
 
 
 @lru_cache(maxsize=8)
@@ -37,28 +40,6 @@ def apply_gain(spectrum: Tensor, gain_db: Tensor, config: AudioConfig) -> Tensor
     return spectrum * 10 ** (gain_per_bin / 20)
 
 
-@lru_cache(maxsize=8)
-def _pseudo_inverse(config: AudioConfig, device: str) -> Tensor:
-    return torch.linalg.pinv(features._mel_basis(config, "cpu")).to(device)
-
-
-def mel_to_magnitude(log_mel_db: Tensor, config: AudioConfig, *, steps: int = KL_STEPS) -> Tensor:
-    """Magnitude spectrogram (B, F, T) whose mel spectrogram is the given one (B, n_mels, T) in dB.
-
-    Starts from the clamped pseudo-inverse and refines it by multiplicative updates that lower the
-    Kullback-Leibler divergence (Lee & Seung, 2001); power stays positive by construction.
-    """
-    basis = features._mel_basis(config, str(log_mel_db.device))
-    mel = 10 ** (log_mel_db / 10)
-    power = (_pseudo_inverse(config, str(mel.device)) @ mel).clamp_min(config.amin)
-    norm = basis.sum(dim=0)[:, None].clamp_min(1e-12)  # (F, 1)
-    in_a_filter = (basis.sum(dim=0) > 0)[:, None]
-    for _ in range(steps):
-        ratio = mel / (basis @ power).clamp_min(config.amin)
-        power = torch.where(in_a_filter, power * (basis.T @ ratio) / norm, power)
-    return power.sqrt()
-
-
 def griffin_lim(
     magnitude: Tensor,
     config: AudioConfig,
@@ -72,7 +53,7 @@ def griffin_lim(
     """Waveform (B, n_samples) whose STFT magnitude approaches `magnitude` (B, F, T).
 
     Fast Griffin-Lim (Perraudin, Balazs & Sondergaard, WASPAA 2013); momentum 0 is the original
-    (Griffin & Lim, 1984).
+    (Griffin & Lim, 1984). On a CPU item by item, by `phase_recovery.griffin_lim`; elsewhere as one batch.
 
     Parameters
     ----------
@@ -81,9 +62,19 @@ def griffin_lim(
     if phase is None:
         generator = torch.Generator().manual_seed(seed)
         angle = 2 * np.pi * torch.rand(magnitude.shape, generator=generator)
-        unit = torch.polar(torch.ones_like(angle), angle).to(magnitude.device)
-    else:
-        unit = phase / phase.abs().clamp_min(1e-12)
+        phase = torch.polar(torch.ones_like(angle), angle).to(magnitude.device)
+    unit = phase / phase.abs().clamp_min(1e-12)
+    if magnitude.device.type == "cpu":
+        settings = {**_lattice(config), "n_samples": n_samples}
+        steps = {"iterations": iterations, "momentum": momentum}
+        found = [
+            phase_recovery.griffin_lim(x.numpy().T, **settings, **steps) for x in magnitude * unit
+        ]
+        return torch.from_numpy(np.stack([phase_recovery.istft(x, **settings) for x in found]))
+    return _griffin_lim_batched(magnitude, unit, config, n_samples, iterations, momentum)
+
+
+def _griffin_lim_batched(magnitude, unit, config, n_samples, iterations, momentum) -> Tensor:
     previous = torch.zeros_like(unit)
     factor = momentum / (1 + momentum)
     for _ in range(iterations):
@@ -95,22 +86,87 @@ def griffin_lim(
     return features.istft(magnitude * unit, config, n_samples)
 
 
+def _lattice(config: AudioConfig) -> dict[str, int]:
+    return {"n_fft": config.n_fft, "hop_length": config.hop_length}
+
+
+def heap_integration(magnitude: Tensor, config: AudioConfig, *, seed: int = 0) -> Tensor:
+    """Complex spectrum (B, F, T) of this magnitude, with phases by `phase_recovery.heap_integration`."""
+    found = [
+        phase_recovery.polar(x, phase_recovery.heap_integration(x, **_lattice(config), seed=seed))
+        for x in (m.cpu().numpy().T for m in magnitude)
+    ]
+    return torch.from_numpy(np.stack(found)).transpose(1, 2).to(magnitude.device)
+
+
 def mel_to_waveform(
     log_mel_db: Tensor,
     config: AudioConfig,
     *,
     n_samples: int | None = None,
-    iterations: int = 32,
+    iterations: int = 4,
     seed: int = 0,
 ) -> Tensor:
-    """Waveform (B, n_samples) of a log-mel in dB (B, n_mels, T): inversion, then Griffin-Lim.
+    """Waveform (B, n_samples) of a log-mel in dB (B, n_mels, T).
 
-    `n_samples` is (T - 1) * hop_length unless given.
+    Inversion of the mel spectrogram, phases by heap integration, then Griffin-Lim steps. A log-mel
+    fixes only sums of magnitudes, so in the last `MEL_STEPS` steps the magnitudes need not be those of
+    the inversion any more: the signal's own are scaled to have the right sums.
+
+    Notes
+    -----
+    On the CPU, but for the inversion: heap integration goes bin by bin. A long spectrogram is worked on
+    in blocks. Each begins with the last frames of the one before, whose phases it keeps, so that where
+    two blocks meet they are the same signal: no seam, and memory that does not grow with the
+    spectrogram's length (but for input and output).
     """
     if n_samples is None:
         n_samples = (log_mel_db.shape[2] - 1) * config.hop_length
-    magnitude = mel_to_magnitude(log_mel_db, config)
-    return griffin_lim(magnitude, config, n_samples=n_samples, iterations=iterations, seed=seed)
+    items = [_in_blocks(x, config, n_samples, iterations, seed) for x in log_mel_db]
+    return torch.from_numpy(np.stack(items))
+
+
+def _in_blocks(
+    log_mel_db: Tensor, config: AudioConfig, n_samples: int, iterations: int, seed: int
+) -> np.ndarray:
+    """Waveform (n_samples,) of one log-mel (n_mels, T)."""
+    hop, n_frames = config.hop_length, log_mel_db.shape[1]
+    waveform = np.zeros(n_samples, dtype=np.float32)
+    kept = np.empty((0, config.n_fft // 2 + 1), dtype=np.complex64)  # last frames of the one before
+    for start in range(0, n_frames, BLOCK_FRAMES):
+        first, stop = start - len(kept), min(n_frames, start + BLOCK_FRAMES + OVERLAP_FRAMES)
+        n = min(n_samples - first * hop, (stop - first) * hop)
+        if n <= 0:
+            break
+        spectrum = _block(log_mel_db[:, first:stop], config, iterations, seed, kept)
+        begin = len(kept) // 2 * hop  # from here on both blocks give the same
+        piece = phase_recovery.istft(spectrum, **_lattice(config), n_samples=n)
+        waveform[first * hop + begin : first * hop + n] = piece[begin:]
+        end = start + BLOCK_FRAMES - first
+        kept = spectrum[end - OVERLAP_FRAMES : end]
+    return waveform
+
+
+def _block(
+    log_mel_db: Tensor, config: AudioConfig, iterations: int, seed: int, kept: np.ndarray
+) -> np.ndarray:
+    """Spectrum (T, F) of a piece of log-mel (n_mels, T) whose first frames are `kept`."""
+    size = {**_lattice(config), "n_samples": log_mel_db.shape[1] * config.hop_length - 1}
+    magnitude = mel_inversion.mel_to_magnitude(log_mel_db[None], config)[0].cpu().numpy().T
+    angle = phase_recovery.heap_integration(
+        magnitude, **_lattice(config), known=np.angle(kept), seed=seed
+    )
+    spectrum = phase_recovery.griffin_lim(
+        phase_recovery.polar(magnitude, angle), **size, iterations=iterations, momentum=MOMENTUM,
+        n_known=len(kept),
+    )  # fmt: skip
+    mel = np.ascontiguousarray((10 ** (log_mel_db / 10)).cpu().T)
+    for _ in range(MEL_STEPS):
+        spectrum[: len(kept)] = kept
+        spectrum = phase_recovery.stft(phase_recovery.istft(spectrum, **size), **_lattice(config))
+        mel_inversion.scale_towards_mel(spectrum, mel, config, steps=KL_STEPS)
+    spectrum[: len(kept)] = kept
+    return spectrum
 
 
 def render(
@@ -132,6 +188,6 @@ def render(
     )
     if vocoder == "griffin_lim":
         return mel_to_waveform(log_mel + gain_db, config, n_samples=n_samples)
-    magnitude = mel_to_magnitude(log_mel + gain_db, config)
+    magnitude = mel_inversion.mel_to_magnitude(log_mel + gain_db, config)
     unit = spectrum / spectrum.abs().clamp_min(1e-12)
     return features.istft(magnitude * unit, config, n_samples)

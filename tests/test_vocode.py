@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import pairwise
 
 import librosa
@@ -12,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from audiostyle_lib import audio, features, metrics, vocode
+from audiostyle_lib import audio, features, mel_inversion, metrics, phase_recovery, vocode
 
 
 def one(waveform: np.ndarray) -> torch.Tensor:
@@ -70,7 +72,7 @@ def test_inverted_mel_is_analysed_as_itself(which, clip, config, request):
     loud = target > target.max() - 80
 
     def error(steps: int) -> float:
-        magnitude = vocode.mel_to_magnitude(target, config, steps=steps)
+        magnitude = mel_inversion.mel_to_magnitude(target, config, steps=steps)
         assert torch.isfinite(magnitude).all() and (magnitude >= 0).all()
         again = features.power_to_db(features.mel_power(magnitude**2, config))
         return float((again - target).abs()[loud].mean())
@@ -78,6 +80,33 @@ def test_inverted_mel_is_analysed_as_itself(which, clip, config, request):
     errors = [error(steps) for steps in (0, 2, 20)]
     assert errors[0] > errors[1] > errors[2]
     assert errors[2] < 1.0  # dB
+
+
+def test_updates_by_band_are_those_by_matrix(clip, config):
+    x = one(clip(0.5))
+    mel = features.mel_power(features.stft(x, config).abs() ** 2, config)
+    power = torch.rand(1, 1025, mel.shape[2], generator=torch.Generator().manual_seed(0))
+    found = mel_inversion.towards_mel(power, mel, config, steps=5)
+    expected = mel_inversion._towards_mel_dense(power, mel, config, 5)
+    assert_close(found, expected, rtol=1e-3, atol=1e-6)
+
+
+def test_a_scaled_spectrum_keeps_its_phases_and_has_the_mel_spectrogram(clip, config):
+    x = clip(0.5)
+    mel = features.mel_power(features.stft(one(x), config).abs() ** 2, config)[0].numpy().T
+    rng = np.random.default_rng(0)
+    spectrum = (rng.normal(size=(len(mel), 1025)) + 1j * rng.normal(size=(len(mel), 1025))).astype(
+        np.complex64
+    )
+    scaled = spectrum.copy()
+    mel_inversion.scale_towards_mel(scaled, np.ascontiguousarray(mel), config, steps=100)
+    scale = scaled / spectrum
+    assert np.abs(scale.imag).max() < 1e-4 * np.abs(scale).max() and scale.real.min() >= 0
+    power = torch.from_numpy(np.abs(scaled.T[None]) ** 2)
+    again = features.power_to_db(features.mel_power(power, config))[0].T.numpy()
+    wanted = 10 * np.log10(mel + 1e-10)
+    loud = wanted > wanted.max() - 60
+    assert np.abs(again - wanted)[loud].mean() < 0.3  # dB
 
 
 def test_inverted_silence_is_silent(config):
@@ -147,13 +176,120 @@ def test_griffin_lim_repeats_with_its_seed(clip, config):
 def test_griffin_lim_draws_phases_from_the_whole_circle(config, monkeypatch):
     """A quarter of all lies in each quadrant, unlike where only the first one is drawn from."""
     drawn = []
-    monkeypatch.setattr(features, "istft", lambda spectrum, *_: drawn.append(spectrum))
+    istft = phase_recovery.istft
+
+    def seen(spectrum, **settings):
+        drawn.append(torch.from_numpy(spectrum))
+        return istft(spectrum, **settings)
+
+    monkeypatch.setattr(phase_recovery, "istft", seen)
     vocode.griffin_lim(torch.full((1, 1025, 40), 2.0), config, n_samples=20_000, iterations=0)
     (spectrum,) = drawn
-    assert_close(spectrum.abs(), torch.full((1, 1025, 40), 2.0))
+    assert_close(spectrum.abs(), torch.full((40, 1025), 2.0))
     quadrant = (spectrum.real < 0).int() + 2 * (spectrum.imag < 0).int()
     share = quadrant.flatten().bincount(minlength=4) / quadrant.numel()
     assert_close(share, torch.full((4,), 0.25), atol=0.01, rtol=0)
+
+
+# Phase on a CPU, and heap integration -----------------------------------------------------------
+
+
+@settings(max_examples=15)
+@given(n_samples=st.integers(1, 30_000), n_fft=st.sampled_from([512, 2048]))
+def test_stft_with_frames_first_is_the_stft(n_samples, n_fft):
+    x = np.random.default_rng(n_samples).uniform(-1, 1, n_samples).astype(np.float32)
+    lattice = {"n_fft": n_fft, "hop_length": n_fft // 4}
+    found = phase_recovery.stft(x, **lattice)
+    expected = librosa.stft(x, n_fft=n_fft, hop_length=n_fft // 4, pad_mode="constant").T
+    np.testing.assert_allclose(found, expected, atol=2e-4)
+    back = phase_recovery.istft(found, **lattice, n_samples=n_samples)
+    covered = min(n_samples, (len(found) - 1) * n_fft // 4 + n_fft // 4)
+    np.testing.assert_allclose(back[:covered], x[:covered], atol=1e-4)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.99])
+def test_griffin_lim_of_both_kinds_is_the_same(clip, config, momentum):
+    x = clip(0.5)
+    spectrum = features.stft(one(x), config)
+    magnitude, turn = spectrum.abs(), torch.randn_like(spectrum)
+    ours = vocode.griffin_lim(
+        magnitude, config, n_samples=len(x), iterations=3, momentum=momentum, phase=turn
+    )
+    unit = turn / turn.abs()
+    batched = vocode._griffin_lim_batched(magnitude, unit, config, len(x), 3, momentum)
+    assert_close(ours, batched, atol=2e-3, rtol=0)
+
+
+def test_griffin_lim_of_another_number_of_frames_is_refused(config):
+    with pytest.raises(ValueError, match="10 frames for 9000 samples"):
+        vocode.griffin_lim(torch.ones(1, 1025, 10), config, n_samples=9000)
+
+
+def test_heap_integration_gives_a_tone_back(tone, config):
+    x = tone(441.3, 1.0)
+    magnitude = features.stft(one(x), config).abs()
+    spectrum = vocode.heap_integration(magnitude, config)
+    assert_close(spectrum.abs(), magnitude, atol=1e-3, rtol=1e-4)
+    y = features.istft(spectrum, config, len(x))[0].numpy()
+    assert metrics.spectral_convergence(y, x, config) < -25
+
+
+def test_heap_integration_is_a_better_start_than_chance(clip, config):
+    x = clip(2.0)
+    magnitude = features.stft(one(x), config).abs()
+    start = vocode.heap_integration(magnitude, config)
+    found = {n: convergence(x, config, iterations=n, phase=start) for n in (0, 4)}
+    assert found[0] < convergence(x, config, iterations=4) - 2
+    assert found[4] < convergence(x, config, iterations=32)
+
+
+def test_heap_integration_keeps_known_phases_and_continues_them(clip):
+    x = clip(1.0)
+    spectrum = phase_recovery.stft(x, 2048, 512)
+    settings_ = {"n_fft": 2048, "hop_length": 512}
+    angle = phase_recovery.heap_integration(
+        np.abs(spectrum), known=np.angle(spectrum[:8]), **settings_
+    )
+    made = phase_recovery.polar(np.abs(spectrum), angle)
+    np.testing.assert_allclose(made[:8], spectrum[:8], atol=1e-2)
+    error = np.abs(made[8] - spectrum[8]) ** 2
+    assert error.sum() < 0.2 * (np.abs(spectrum[8]) ** 2).sum()  # 2 by chance
+
+
+@pytest.mark.parametrize("seconds", [0.2, 7.3])
+def test_long_spectrograms_are_joined_without_a_seam(clip, config, monkeypatch, seconds):
+    """In blocks of 1.5 s as good as in one piece, and no louder where they meet than anywhere else."""
+    x = clip(seconds)
+    log_mel = features.log_mel(one(x), config)
+    whole = vocode.mel_to_waveform(log_mel, config, n_samples=len(x), iterations=4)[0].numpy()
+    monkeypatch.setattr(vocode, "BLOCK_FRAMES", 64)
+    joined = vocode.mel_to_waveform(log_mel, config, n_samples=len(x), iterations=4)[0].numpy()
+    assert joined.shape == x.shape and np.isfinite(joined).all()
+    scores = [metrics.log_mel_l1(y, x, config) for y in (whole, joined)]
+    assert scores[1] < 1.1 * scores[0]
+    jump = np.abs(np.diff(joined, n=2))
+    seams = np.arange(60, log_mel.shape[2] - 8, 64) * config.hop_length
+    for seam in seams:
+        near = jump[max(0, seam - 2000) : seam + 2000]
+        assert jump[seam - 3 : seam + 3].max() <= np.quantile(near, 0.999) * 1.5
+
+
+def test_ten_minutes_need_little_memory():
+    code = """
+import resource, torch
+from audiostyle_lib import config, vocode
+c = config.AudioConfig()
+log_mel = 20 * torch.rand(1, c.n_mels, 1 + 600 * c.sample_rate // c.hop_length) - 40
+vocode.mel_to_waveform(log_mel[:, :, :3000], c, iterations=1)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+y = vocode.mel_to_waveform(log_mel, c, iterations=1)
+assert y.shape[1] == (log_mel.shape[2] - 1) * c.hop_length and bool(y.isfinite().all())
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert float(result.stdout) < 200  # MB; the waveform itself takes 53, twice
 
 
 # The choice -----------------------------------------------------------------------------------

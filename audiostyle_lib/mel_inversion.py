@@ -1,0 +1,106 @@
+"""From a mel spectrogram back to the power of every STFT bin. Notebook 08.
+
+128 bands say little about 1025 bins; of all powers with the right sums, one near the pseudo-inverse
+(or near a signal's own) is taken.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import features
+from .config import AudioConfig
+
+KL_STEPS = 20
+
+
+@lru_cache(maxsize=8)
+def _pseudo_inverse(config: AudioConfig, device: str) -> Tensor:
+    return torch.linalg.pinv(features._mel_basis(config, "cpu")).to(device)
+
+
+@lru_cache(maxsize=8)
+def _bands(config: AudioConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The filterbank's nonzero weights, and of each band its first and last bin and first weight."""
+    basis = features._mel_basis(config, "cpu").numpy()
+    first = (basis > 0).argmax(axis=1)
+    last = basis.shape[1] - (basis > 0)[:, ::-1].argmax(axis=1)
+    begin = np.concatenate([[0], np.cumsum(last - first)[:-1]])
+    weights = [row[a:b] for row, a, b in zip(basis, first, last, strict=True)]
+    return first, last, begin, np.concatenate(weights)
+
+
+@numba.njit(parallel=True, cache=True, fastmath=True)
+def _update(power, mel, first, last, begin, weights, steps, amin):
+    """Multiplicative updates of power (T, F), in place, towards mel (T, n_mels)."""
+    n_frames, n_bins = power.shape
+    n_mels = mel.shape[1]
+    norm = np.zeros(n_bins, dtype=np.float32)
+    for b in range(n_mels):
+        for k in range(first[b], last[b]):
+            norm[k] += weights[begin[b] + k - first[b]]
+    for t in numba.prange(n_frames):
+        p = power[t]
+        pull = np.empty(n_bins, dtype=np.float32)
+        for _ in range(steps):
+            pull[:] = 0.0
+            for b in range(n_mels):
+                lo, hi, at = first[b], last[b], begin[b]
+                total = np.float32(0.0)
+                for k in range(hi - lo):
+                    total += weights[at + k] * p[lo + k]
+                ratio = mel[t, b] / max(total, amin)
+                for k in range(hi - lo):
+                    pull[lo + k] += weights[at + k] * ratio
+            for k in range(n_bins):
+                if norm[k] > 0:
+                    p[k] *= pull[k] / norm[k]
+
+
+def towards_mel(power: Tensor, mel: Tensor, config: AudioConfig, *, steps: int) -> Tensor:
+    """Multiplicative updates of power (B, F, T) towards the mel spectrogram (B, n_mels, T).
+
+    They lower the Kullback-Leibler divergence (Lee & Seung, 2001) and keep power positive; bins in no
+    filter stay as they are. On a CPU only the filterbank's nonzero weights are touched.
+    """
+    if power.device.type == "cpu":
+        frames = np.array(power.transpose(1, 2), dtype=np.float32, order="C")
+        sums = np.ascontiguousarray(mel.transpose(1, 2), dtype=np.float32)
+        for x, y in zip(frames, sums, strict=True):
+            _update(x, y, *_bands(config), steps, np.float32(config.amin))
+        return torch.from_numpy(frames).transpose(1, 2)
+    return _towards_mel_dense(power, mel, config, steps)
+
+
+def _towards_mel_dense(power: Tensor, mel: Tensor, config: AudioConfig, steps: int) -> Tensor:
+    basis = features._mel_basis(config, str(mel.device))
+    norm = basis.sum(dim=0)[:, None]  # (F, 1); 0 where a bin lies in no filter
+    for _ in range(steps):
+        ratio = mel / (basis @ power).clamp_min(config.amin)
+        power = torch.where(norm > 0, power * (basis.T @ ratio) / norm.clamp_min(1e-12), power)
+    return power
+
+
+def mel_to_magnitude(log_mel_db: Tensor, config: AudioConfig, *, steps: int = KL_STEPS) -> Tensor:
+    """Magnitude spectrogram (B, F, T) whose mel spectrogram is the given one (B, n_mels, T) in dB.
+
+    Starts from the clamped pseudo-inverse and refines it by `steps` multiplicative updates.
+    """
+    mel = 10 ** (log_mel_db / 10)
+    power = (_pseudo_inverse(config, str(mel.device)) @ mel).clamp_min(config.amin)
+    return towards_mel(power, mel, config, steps=steps).sqrt()
+
+
+def scale_towards_mel(
+    spectrum: np.ndarray, mel: np.ndarray, config: AudioConfig, *, steps: int
+) -> None:
+    """Scale a complex spectrum (T, F), in place, towards the mel spectrogram (T, n_mels) of power."""
+    before = np.maximum(spectrum.real**2 + spectrum.imag**2, np.float32(config.amin))
+    power = before.copy()
+    _update(power, mel, *_bands(config), steps, np.float32(config.amin))
+    spectrum *= np.sqrt(power / before)

@@ -1,0 +1,274 @@
+"""Phase from magnitudes on a CPU: Griffin-Lim and phase gradient heap integration. Notebook 08.
+
+Spectrograms here are numpy arrays with frames first, (T, F): a frame's bins lie side by side in
+memory, where the FFT wants them. Compiled by numba at the first call, kept on disk after that.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numba
+import numpy as np
+import scipy.fft
+
+HANN_GAMMA = 0.25645  # of the Gaussian nearest to a Hann window, times n_fft^2 (Prusa et al., 2017)
+
+
+@lru_cache(maxsize=8)
+def _hann(n_fft: int) -> np.ndarray:
+    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)).astype(np.float32)
+
+
+@numba.njit(parallel=True, cache=True, fastmath=True)
+def _cut_frames(waveform, window, hop, frames):
+    """Windowed frames (T, n_fft) of a waveform, centred and padded with zeros."""
+    n_frames, n_fft = frames.shape
+    n = len(waveform)
+    for t in numba.prange(n_frames):
+        start = t * hop - n_fft // 2
+        first, last = min(n_fft, max(0, -start)), max(0, min(n_fft, n - start))
+        frames[t, :first] = 0.0
+        for j in range(first, last):
+            frames[t, j] = waveform[start + j] * window[j]
+        frames[t, max(first, last) :] = 0.0
+
+
+@numba.njit(parallel=True, cache=True, fastmath=True)
+def _overlap_add(frames, window, hop, weight, waveform):
+    """Sum of the frames (T, n_fft), each times the window and at its place, times `weight`."""
+    n_frames, n_fft = frames.shape
+    n = len(waveform)
+    per_task = 64 * hop
+    for task in numba.prange((n + per_task - 1) // per_task):
+        begin, end = task * per_task, min(n, (task + 1) * per_task)
+        waveform[begin:end] = 0.0
+        first = max(0, (begin + n_fft // 2 - n_fft) // hop + 1)
+        for t in range(first, min(n_frames, (end - 1 + n_fft // 2) // hop + 1)):
+            start = t * hop - n_fft // 2
+            for i in range(max(begin, start), min(end, start + n_fft)):
+                waveform[i] += window[i - start] * frames[t, i - start]
+        for i in range(begin, end):
+            waveform[i] *= weight[i]
+
+
+@lru_cache(maxsize=4)
+def _weight(n_frames: int, n_fft: int, hop_length: int, n_samples: int) -> np.ndarray:
+    """1 / sum of the squared windows over each sample, 0 where no window reaches."""
+    total = np.zeros(n_frames * hop_length + n_fft)
+    for t in range(n_frames):
+        total[t * hop_length : t * hop_length + n_fft] += _hann(n_fft) ** 2
+    total = np.pad(total[n_fft // 2 :], (0, max(0, n_samples)))[:n_samples]
+    return np.divide(1.0, total, out=np.zeros(n_samples), where=total > 1e-8).astype(np.float32)
+
+
+@numba.njit(parallel=True, cache=True, fastmath=True)
+def _with_magnitude(rebuilt, previous, magnitude, factor, n_known):
+    """Give `rebuilt` - `factor` `previous` the magnitude wanted; the first frames are left alone."""
+    n_frames, n_bins = rebuilt.shape
+    for t in numba.prange(n_known, n_frames):
+        for k in range(n_bins):
+            re = rebuilt[t, k].real - factor * previous[t, k].real
+            im = rebuilt[t, k].imag - factor * previous[t, k].imag
+            modulus = np.sqrt(re * re + im * im)
+            previous[t, k] = rebuilt[t, k]
+            if modulus > 1e-12:
+                scale = magnitude[t, k] / modulus
+                rebuilt[t, k] = complex(re * scale, im * scale)
+            else:
+                rebuilt[t, k] = complex(magnitude[t, k], np.float32(0.0))
+
+
+def stft(waveform: np.ndarray, n_fft: int, hop_length: int) -> np.ndarray:
+    """Complex STFT (1 + n_samples // hop_length, n_fft // 2 + 1) of a waveform (n_samples,), float32.
+
+    `features.stft` with the axes swapped.
+    """
+    frames = np.empty((1 + len(waveform) // hop_length, n_fft), dtype=np.float32)
+    _cut_frames(np.ascontiguousarray(waveform, np.float32), _hann(n_fft), hop_length, frames)
+    return scipy.fft.rfft(frames, axis=1, workers=numba.get_num_threads())
+
+
+def istft(spectrum: np.ndarray, n_fft: int, hop_length: int, n_samples: int) -> np.ndarray:
+    """Waveform (n_samples,) of a spectrum (T, F), by least-squares overlap-add."""
+    frames = scipy.fft.irfft(spectrum, n_fft, axis=1, workers=numba.get_num_threads())
+    waveform = np.empty(n_samples, dtype=np.float32)
+    weight = _weight(len(frames), n_fft, hop_length, n_samples)
+    _overlap_add(frames, _hann(n_fft), hop_length, weight, waveform)
+    return waveform
+
+
+def griffin_lim(
+    spectrum: np.ndarray,
+    *,
+    n_fft: int,
+    hop_length: int,
+    n_samples: int,
+    iterations: int,
+    momentum: float,
+    n_known: int = 0,
+) -> np.ndarray:
+    """Spectrum (T, F) with the magnitudes of `spectrum` and phases nearer to those of a signal.
+
+    Fast Griffin-Lim (Perraudin, Balazs & Sondergaard, WASPAA 2013); momentum 0 is the original
+    (Griffin & Lim, 1984). The phases of `spectrum` are where it begins; its first `n_known` frames
+    stay as they are.
+
+    Raises
+    ------
+    ValueError
+        If a signal of `n_samples` has another number of frames than `spectrum`.
+    """
+    if len(spectrum) != 1 + n_samples // hop_length:
+        raise ValueError(
+            f"{len(spectrum)} frames for {n_samples} samples, a frame each {hop_length}"
+        )
+    spectrum = np.array(spectrum, dtype=np.complex64, order="C")
+    magnitude = np.abs(spectrum)
+    previous = np.zeros_like(spectrum)
+    factor = np.float32(momentum / (1 + momentum))
+    for _ in range(iterations):
+        rebuilt = stft(istft(spectrum, n_fft, hop_length, n_samples), n_fft, hop_length)
+        rebuilt[:n_known] = spectrum[:n_known]
+        _with_magnitude(rebuilt, previous, magnitude, factor, n_known)
+        spectrum = rebuilt
+    return spectrum
+
+
+@numba.njit(cache=True)
+def _sift_up(heap, key, position):
+    item = heap[position]
+    while position > 0:
+        parent = (position - 1) >> 1
+        if key[heap[parent]] >= key[item]:
+            break
+        heap[position] = heap[parent]
+        position = parent
+    heap[position] = item
+
+
+@numba.njit(cache=True)
+def _sift_down(heap, size, key):
+    item, position = heap[0], 0
+    while True:
+        child = 2 * position + 1
+        if child >= size:
+            break
+        if child + 1 < size and key[heap[child + 1]] > key[heap[child]]:
+            child += 1
+        if key[heap[child]] <= key[item]:
+            break
+        heap[position] = heap[child]
+        position = child
+    heap[position] = item
+
+
+@numba.njit(cache=True)
+def _integrate(log_magnitude, step, slope, phase, done, order, heap):
+    """Spread phases from the loudest bin whose neighbours lack one, along the gradients.
+
+    All arrays are flat views of (T, F), or hold indices into them. `step` is the change of phase to
+    the next frame, `slope` that to the next bin; between two bins their mean counts.
+    """
+    n_frames, n_bins = step.shape
+    key, phase, done = log_magnitude.ravel(), phase.ravel(), done.ravel()
+    step, slope = step.ravel(), slope.ravel()
+    size = 0
+    for i in range(n_bins * n_frames):  # what is known from the start
+        if done[i] == 1:
+            heap[size] = i
+            _sift_up(heap, key, size)
+            size += 1
+    for seed in order:
+        if size == 0 and done[seed] == 0:
+            done[seed] = 1
+            heap[0] = seed
+            size = 1
+        while size > 0:
+            i = heap[0]
+            size -= 1
+            if size > 0:
+                heap[0] = heap[size]
+                _sift_down(heap, size, key)
+            k = i % n_bins
+            for side in range(4):
+                if side == 0 and i + n_bins < n_bins * n_frames:
+                    j, change = i + n_bins, 0.5 * (step[i] + step[i + n_bins])
+                elif side == 1 and i >= n_bins:
+                    j, change = i - n_bins, -0.5 * (step[i] + step[i - n_bins])
+                elif side == 2 and k + 1 < n_bins:
+                    j, change = i + 1, 0.5 * (slope[i] + slope[i + 1])
+                elif side == 3 and k > 0:
+                    j, change = i - 1, -0.5 * (slope[i] + slope[i - 1])
+                else:
+                    continue
+                if done[j]:
+                    continue
+                done[j] = 1
+                phase[j] = phase[i] + change
+                heap[size] = j
+                _sift_up(heap, key, size)
+                size += 1
+
+
+def heap_integration(
+    magnitude: np.ndarray,
+    *,
+    n_fft: int,
+    hop_length: int,
+    tolerance: float = 1e-3,
+    known: np.ndarray | tuple = (),
+    seed: int = 0,
+) -> np.ndarray:
+    """Phases (T, F) in radians for a magnitude spectrogram (T, F): PGHI, without iterations.
+
+    For a Gaussian window the gradient of the phase follows from the gradient of the log-magnitude; a
+    Hann window is near enough to one. The gradient is integrated from the loudest bins outwards
+    (Prusa, Balazs & Sondergaard, IEEE/ACM TASLP 25(5), 2017).
+
+    Parameters
+    ----------
+    tolerance : bins below this share of the maximum get random phases, from `seed`
+    known : phases (K, F) of the first K frames, if any, from which integration starts
+
+    Returns
+    -------
+    (T, F), not wrapped to one turn
+    """
+    n_bins = magnitude.shape[1]
+    gamma = HANN_GAMMA * n_fft**2 / (hop_length * n_fft)  # over the lattice's hop and bins
+    floor = max(tolerance * float(magnitude.max(initial=0.0)), 1e-12)
+    log_magnitude = np.log(np.maximum(magnitude, 1e-3 * floor)).astype(np.float32)
+    bins = 2 * np.pi * hop_length / n_fft * np.arange(n_bins)
+    step = (np.gradient(log_magnitude, axis=1) / gamma + bins).astype(np.float32)
+    slope = (-gamma * _slope_in_time(log_magnitude)).astype(np.float32)
+    turned = np.pi * (np.arange(n_bins) % 2)  # a frame's FFT begins half a window before its centre
+    rng = np.random.default_rng(seed)
+    phase = rng.uniform(-np.pi, np.pi, magnitude.shape).astype(np.float64)
+    done = np.where(magnitude < floor, np.uint8(2), np.uint8(0))
+    if len(known) > 0:
+        phase[: len(known)] = known - turned
+        done[: len(known)] = 1
+    loud = np.flatnonzero(done.ravel() == 0)
+    order = loud[np.argsort(-log_magnitude.ravel()[loud])]
+    heap = np.empty(magnitude.size, dtype=np.int64)
+    _integrate(log_magnitude, step, slope, phase, done, order, heap)
+    return phase + turned
+
+
+def _slope_in_time(log_magnitude: np.ndarray) -> np.ndarray:
+    if len(log_magnitude) < 2:
+        return np.zeros_like(log_magnitude)
+    return np.gradient(log_magnitude, axis=0)
+
+
+@numba.njit(parallel=True, cache=True)
+def polar(magnitude: np.ndarray, phase: np.ndarray) -> np.ndarray:
+    """Complex64 spectrum (T, F) of a magnitude and a phase in radians."""
+    n_frames, n_bins = magnitude.shape
+    spectrum = np.empty((n_frames, n_bins), dtype=np.complex64)
+    for t in numba.prange(n_frames):
+        for k in range(n_bins):
+            angle = np.float32(phase[t, k] % (2 * np.pi))
+            spectrum[t, k] = magnitude[t, k] * complex(np.cos(angle), np.sin(angle))
+    return spectrum
