@@ -1,4 +1,4 @@
-"""The command line: ``audiostyle transfer``, ``data``, ``reproduce``, ``pretrain``."""
+"""The command line: ``audiostyle transfer``, ``data``, ``reproduce``, ``bench``, ``pretrain``."""
 
 from __future__ import annotations
 
@@ -68,6 +68,14 @@ def _parser() -> argparse.ArgumentParser:
     p = commands.add_parser("report", help="write the report page of a run")
     p.add_argument("folder", type=Path, help="figures/<profile>-<corpus>")
     p.set_defaults(run=_report)
+
+    p = commands.add_parser("bench", help="speed beside librosa and torchaudio, in one run")
+    p.add_argument("clip", type=Path, nargs="?", help="an audio file; a clip of bands if left out")
+    p.add_argument(
+        "--seconds", type=float, default=30.0, help="the clip is repeated or cut to that"
+    )
+    p.add_argument("--repeats", type=int, default=3)
+    p.set_defaults(run=_bench)
 
     p = commands.add_parser("pretrain", help="train the model that transfer uses")
     p.add_argument("--groups", type=int, default=240, help="groups of 16 paired renderings")
@@ -157,6 +165,24 @@ def _report(arguments) -> None:
     from . import report
 
     print(report.write(arguments.folder))
+
+
+def _bench(arguments) -> None:
+    import numpy as np
+
+    from . import audio, bench, pairs
+    from . import config as cfg
+
+    if arguments.clip is None:
+        clip = next(iter(pairs.triplets(1, split="test", seed=0, per_group=1))).content
+    else:
+        clip = audio.read_audio(arguments.clip)
+    config = cfg.AudioConfig()
+    print(bench.HEADER)
+    bench.run(
+        np.resize(clip, round(arguments.seconds * config.sample_rate)), config,
+        repeats=arguments.repeats,
+    )  # fmt: skip
 
 
 def _pretrain(arguments) -> None:

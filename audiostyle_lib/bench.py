@@ -1,0 +1,147 @@
+"""Speed and quality side by side: ours beside librosa's and torchaudio's on one clip, in one run.
+
+Behind ``audiostyle bench``. Seconds depend on the machine, so claims are made as ratios only.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import librosa
+import numpy as np
+import torch
+import torchaudio
+
+from . import features, metrics, vocode
+from .config import AudioConfig
+
+ITERATIONS = 32
+Task = dict[str, Callable[[], np.ndarray]]  # method -> what it does; the first one is ours
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method of one task. `ratio` is how many times as long as ours (the first) it takes."""
+
+    task: str
+    method: str
+    seconds: float
+    real_time_factor: float  # seconds a second of audio
+    ratio: float
+    spectral_convergence: float | None  # dB, None where the task makes no waveform
+    log_mel_l1: float | None  # dB
+
+
+def shortest_seconds(task: Task, *, repeats: int) -> dict[str, float]:
+    """Shortest time of each method over `repeats` rounds, after one unmeasured call.
+
+    Every round runs all methods, so that whatever else the machine does falls on all alike.
+    """
+    for method in task.values():
+        method()
+    seconds = {name: np.inf for name in task}
+    for _ in range(repeats):
+        for name, method in task.items():
+            started = time.perf_counter()
+            method()
+            seconds[name] = min(seconds[name], time.perf_counter() - started)
+    return seconds
+
+
+def _log_mel(x: np.ndarray, config: AudioConfig) -> Task:
+    batch = torch.from_numpy(x)[None]
+    size = {"n_fft": config.n_fft, "hop_length": config.hop_length, "n_mels": config.n_mels}
+
+    def librosas():
+        power = librosa.feature.melspectrogram(y=x, sr=config.sample_rate, **size)
+        return librosa.power_to_db(power, top_db=None)
+
+    return {"ours": lambda: features.log_mel(batch, config).numpy(), "librosa": librosas}
+
+
+def _griffin_lim(x: np.ndarray, config: AudioConfig) -> Task:
+    magnitude = features.stft(torch.from_numpy(x)[None], config).abs()
+    size = {"n_fft": config.n_fft, "hop_length": config.hop_length}
+    theirs = torchaudio.transforms.GriffinLim(**size, n_iter=ITERATIONS, power=1.0, length=len(x))
+    settings = {"n_samples": len(x), "iterations": ITERATIONS}
+    return {
+        "ours": lambda: vocode.griffin_lim(magnitude, config, **settings)[0].numpy(),
+        "librosa": lambda: librosa.griffinlim(
+            magnitude[0].numpy(), **size, n_iter=ITERATIONS, length=len(x), random_state=0
+        ),
+        "torchaudio": lambda: theirs(magnitude)[0].numpy(),
+    }
+
+
+def _heap_integration(x: np.ndarray, config: AudioConfig) -> Task:
+    magnitude = features.stft(torch.from_numpy(x)[None], config).abs()
+
+    def ours():
+        start = vocode.heap_integration(magnitude, config)
+        return vocode.griffin_lim(magnitude, config, n_samples=len(x), iterations=4, phase=start)[
+            0
+        ].numpy()
+
+    return {"ours": ours, "librosa griffinlim": _griffin_lim(x, config)["librosa"]}
+
+
+def _mel_to_waveform(x: np.ndarray, config: AudioConfig) -> Task:
+    log_mel = features.log_mel(torch.from_numpy(x)[None], config)
+    mel = 10 ** (log_mel[0].numpy() / 10)
+    size = {"n_fft": config.n_fft, "hop_length": config.hop_length, "sr": config.sample_rate}
+    return {
+        "ours": lambda: vocode.mel_to_waveform(log_mel, config, n_samples=len(x))[0].numpy(),
+        "ours, 32 iterations": lambda: vocode.mel_to_waveform(
+            log_mel, config, n_samples=len(x), iterations=ITERATIONS
+        )[0].numpy(),
+        "librosa mel_to_audio": lambda: librosa.feature.inverse.mel_to_audio(
+            mel, **size, n_iter=ITERATIONS, length=len(x)
+        ),
+    }
+
+
+TASKS = {
+    "waveform to log-mel": _log_mel,
+    "Griffin-Lim, 32 iterations": _griffin_lim,
+    "PGHI and 4 iterations": _heap_integration,
+    "log-mel to waveform": _mel_to_waveform,
+}
+
+
+def run(
+    waveform: np.ndarray, config: AudioConfig, *, repeats: int = 3, progress=print
+) -> list[Row]:
+    """Every task on `waveform` (n_samples,); `progress` is called with a line a row."""
+    rows = []
+    for name, prepare in TASKS.items():
+        task = prepare(waveform, config)
+        seconds = shortest_seconds(task, repeats=repeats)
+        ours = next(iter(seconds.values()))
+        for method, taken in seconds.items():
+            made = task[method]()
+            heard = made.ndim == 1
+            row = Row(
+                name, method, taken, taken * config.sample_rate / len(waveform), taken / ours,
+                metrics.spectral_convergence(made, waveform, config) if heard else None,
+                metrics.log_mel_l1(made, waveform, config) if heard else None,
+            )  # fmt: skip
+            rows.append(row)
+            progress(describe(row))
+    return rows
+
+
+def describe(row: Row) -> str:
+    """One line of text."""
+    line = f"{row.task:28}{row.method:22}{row.seconds:8.3f} s{row.real_time_factor:10.4f}"
+    line += f"{row.ratio:8.1f}"
+    if row.log_mel_l1 is None:
+        return line
+    return f"{line}{row.spectral_convergence:10.2f} dB{row.log_mel_l1:8.3f} dB"
+
+
+HEADER = (
+    f"{'task':28}{'method':22}{'time':>10}{'RTF':>10}{'ratio':>8}{'SC':>13}{'log-mel L1':>11}\n"
+    "RTF: seconds a second of audio; ratio: times as long as ours; SC: spectral convergence"
+)
