@@ -15,6 +15,7 @@ from torch import Tensor
 
 from . import features
 from .config import AudioConfig
+from .pieces import for_each_piece
 
 KL_STEPS = 20
 
@@ -35,8 +36,8 @@ def _bands(config: AudioConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
     return first, last, begin, np.concatenate(weights)
 
 
-@numba.njit(parallel=True, cache=True, fastmath=True)
-def _update(power, mel, first, last, begin, weights, steps, amin):
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def _update_frames(power, mel, first, last, begin, weights, steps, amin):
     """Multiplicative updates of power (T, F), in place, towards mel (T, n_mels)."""
     n_frames, n_bins = power.shape
     n_mels = mel.shape[1]
@@ -44,11 +45,13 @@ def _update(power, mel, first, last, begin, weights, steps, amin):
     for b in range(n_mels):
         for k in range(first[b], last[b]):
             norm[k] += weights[begin[b] + k - first[b]]
-    for t in numba.prange(n_frames):
+    unseen = (norm == 0).astype(np.float32)  # bins in no filter are multiplied by 1
+    inverse = np.float32(1.0) / (norm + unseen)
+    pull = np.empty(n_bins, dtype=np.float32)
+    for t in range(n_frames):
         p = power[t]
-        pull = np.empty(n_bins, dtype=np.float32)
         for _ in range(steps):
-            pull[:] = 0.0
+            pull[:] = unseen
             for b in range(n_mels):
                 lo, hi, at = first[b], last[b], begin[b]
                 total = np.float32(0.0)
@@ -58,8 +61,15 @@ def _update(power, mel, first, last, begin, weights, steps, amin):
                 for k in range(hi - lo):
                     pull[lo + k] += weights[at + k] * ratio
             for k in range(n_bins):
-                if norm[k] > 0:
-                    p[k] *= pull[k] / norm[k]
+                p[k] *= pull[k] * inverse[k]
+
+
+def _update(power: np.ndarray, mel: np.ndarray, config: AudioConfig, steps: int) -> None:
+    def piece(first: int, last: int) -> None:
+        part = slice(first, last)
+        _update_frames(power[part], mel[part], *_bands(config), steps, np.float32(config.amin))
+
+    for_each_piece(piece, len(power))
 
 
 def towards_mel(power: Tensor, mel: Tensor, config: AudioConfig, *, steps: int) -> Tensor:
@@ -72,7 +82,7 @@ def towards_mel(power: Tensor, mel: Tensor, config: AudioConfig, *, steps: int) 
         frames = np.array(power.transpose(1, 2), dtype=np.float32, order="C")
         sums = np.ascontiguousarray(mel.transpose(1, 2), dtype=np.float32)
         for x, y in zip(frames, sums, strict=True):
-            _update(x, y, *_bands(config), steps, np.float32(config.amin))
+            _update(x, y, config, steps)
         return torch.from_numpy(frames).transpose(1, 2)
     return _towards_mel_dense(power, mel, config, steps)
 
@@ -100,7 +110,13 @@ def scale_towards_mel(
     spectrum: np.ndarray, mel: np.ndarray, config: AudioConfig, *, steps: int
 ) -> None:
     """Scale a complex spectrum (T, F), in place, towards the mel spectrogram (T, n_mels) of power."""
-    before = np.maximum(spectrum.real**2 + spectrum.imag**2, np.float32(config.amin))
-    power = before.copy()
-    _update(power, mel, *_bands(config), steps, np.float32(config.amin))
-    spectrum *= np.sqrt(power / before)
+    amin = np.float32(config.amin)
+
+    def piece(first: int, last: int) -> None:
+        part = spectrum[first:last]
+        before = np.maximum(part.real**2 + part.imag**2, amin)
+        power = before.copy()
+        _update_frames(power, mel[first:last], *_bands(config), steps, amin)
+        part *= np.sqrt(power / before)
+
+    for_each_piece(piece, len(spectrum))

@@ -12,6 +12,8 @@ import numba
 import numpy as np
 import scipy.fft
 
+from .pieces import for_each_piece
+
 HANN_GAMMA = 0.25645  # of the Gaussian nearest to a Hann window, times n_fft^2 (Prusa et al., 2017)
 
 
@@ -20,36 +22,33 @@ def _hann(n_fft: int) -> np.ndarray:
     return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)).astype(np.float32)
 
 
-@numba.njit(parallel=True, cache=True, fastmath=True)
-def _cut_frames(waveform, window, hop, frames):
-    """Windowed frames (T, n_fft) of a waveform, centred and padded with zeros."""
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def _cut_frames(waveform, window, hop, first, frames):
+    """Windowed frames (T, n_fft) of a waveform from frame `first` on, centred and padded with zeros."""
     n_frames, n_fft = frames.shape
-    n = len(waveform)
-    for t in numba.prange(n_frames):
-        start = t * hop - n_fft // 2
-        first, last = min(n_fft, max(0, -start)), max(0, min(n_fft, n - start))
-        frames[t, :first] = 0.0
-        for j in range(first, last):
+    for t in range(n_frames):
+        start = (first + t) * hop - n_fft // 2
+        low, high = min(n_fft, max(0, -start)), max(0, min(n_fft, len(waveform) - start))
+        frames[t, :low] = 0.0
+        for j in range(low, high):
             frames[t, j] = waveform[start + j] * window[j]
-        frames[t, max(first, last) :] = 0.0
+        frames[t, max(low, high) :] = 0.0
 
 
-@numba.njit(parallel=True, cache=True, fastmath=True)
-def _overlap_add(frames, window, hop, weight, waveform):
-    """Sum of the frames (T, n_fft), each times the window and at its place, times `weight`."""
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def _overlap_add(frames, first, window, hop, weight, begin, end, waveform):
+    """Samples `begin` to `end`: the sum of the frames (T, n_fft), each times the window, times `weight`.
+
+    The first of the frames is frame `first` of the signal.
+    """
     n_frames, n_fft = frames.shape
-    n = len(waveform)
-    per_task = 64 * hop
-    for task in numba.prange((n + per_task - 1) // per_task):
-        begin, end = task * per_task, min(n, (task + 1) * per_task)
-        waveform[begin:end] = 0.0
-        first = max(0, (begin + n_fft // 2 - n_fft) // hop + 1)
-        for t in range(first, min(n_frames, (end - 1 + n_fft // 2) // hop + 1)):
-            start = t * hop - n_fft // 2
-            for i in range(max(begin, start), min(end, start + n_fft)):
-                waveform[i] += window[i - start] * frames[t, i - start]
-        for i in range(begin, end):
-            waveform[i] *= weight[i]
+    waveform[begin:end] = 0.0
+    for t in range(n_frames):
+        start = (first + t) * hop - n_fft // 2
+        for i in range(max(begin, start), min(end, start + n_fft)):
+            waveform[i] += window[i - start] * frames[t, i - start]
+    for i in range(begin, end):
+        waveform[i] *= weight[i]
 
 
 @lru_cache(maxsize=4)
@@ -62,21 +61,29 @@ def _weight(n_frames: int, n_fft: int, hop_length: int, n_samples: int) -> np.nd
     return np.divide(1.0, total, out=np.zeros(n_samples), where=total > 1e-8).astype(np.float32)
 
 
-@numba.njit(parallel=True, cache=True, fastmath=True)
-def _with_magnitude(rebuilt, previous, magnitude, factor, n_known):
-    """Give `rebuilt` - `factor` `previous` the magnitude wanted; the first frames are left alone."""
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def _with_magnitude(rebuilt, previous, magnitude, factor, spectrum):
+    """`rebuilt` - `factor` `previous`, with the magnitude wanted, into `spectrum`; all (T, F)."""
     n_frames, n_bins = rebuilt.shape
-    for t in numba.prange(n_known, n_frames):
+    for t in range(n_frames):
         for k in range(n_bins):
             re = rebuilt[t, k].real - factor * previous[t, k].real
             im = rebuilt[t, k].imag - factor * previous[t, k].imag
-            modulus = np.sqrt(re * re + im * im)
             previous[t, k] = rebuilt[t, k]
+            modulus = np.sqrt(re * re + im * im)
             if modulus > 1e-12:
                 scale = magnitude[t, k] / modulus
-                rebuilt[t, k] = complex(re * scale, im * scale)
+                spectrum[t, k] = complex(re * scale, im * scale)
             else:
-                rebuilt[t, k] = complex(magnitude[t, k], np.float32(0.0))
+                spectrum[t, k] = complex(magnitude[t, k], np.float32(0.0))
+
+
+def _analyse(
+    waveform: np.ndarray, n_fft: int, hop_length: int, first: int, last: int
+) -> np.ndarray:
+    frames = np.empty((last - first, n_fft), dtype=np.float32)
+    _cut_frames(waveform, _hann(n_fft), hop_length, first, frames)
+    return scipy.fft.rfft(frames, axis=1)
 
 
 def stft(waveform: np.ndarray, n_fft: int, hop_length: int) -> np.ndarray:
@@ -84,17 +91,34 @@ def stft(waveform: np.ndarray, n_fft: int, hop_length: int) -> np.ndarray:
 
     `features.stft` with the axes swapped.
     """
-    frames = np.empty((1 + len(waveform) // hop_length, n_fft), dtype=np.float32)
-    _cut_frames(np.ascontiguousarray(waveform, np.float32), _hann(n_fft), hop_length, frames)
-    return scipy.fft.rfft(frames, axis=1, workers=numba.get_num_threads())
+    waveform = np.ascontiguousarray(waveform, np.float32)
+    spectrum = np.empty((1 + len(waveform) // hop_length, n_fft // 2 + 1), dtype=np.complex64)
+
+    def piece(first: int, last: int) -> None:
+        spectrum[first:last] = _analyse(waveform, n_fft, hop_length, first, last)
+
+    for_each_piece(piece, len(spectrum))
+    return spectrum
 
 
 def istft(spectrum: np.ndarray, n_fft: int, hop_length: int, n_samples: int) -> np.ndarray:
     """Waveform (n_samples,) of a spectrum (T, F), by least-squares overlap-add."""
-    frames = scipy.fft.irfft(spectrum, n_fft, axis=1, workers=numba.get_num_threads())
-    waveform = np.empty(n_samples, dtype=np.float32)
-    weight = _weight(len(frames), n_fft, hop_length, n_samples)
-    _overlap_add(frames, _hann(n_fft), hop_length, weight, waveform)
+    waveform = np.zeros(n_samples, dtype=np.float32)
+    n_frames, reach = len(spectrum), -(-n_fft // 2 // hop_length)
+    weight = _weight(n_frames, n_fft, hop_length, n_samples)
+
+    def piece(first: int, last: int) -> None:
+        begin, end = first * hop_length, min(n_samples, last * hop_length)
+        if last == n_frames:
+            end = min(n_samples, end + n_fft)
+        low, high = (
+            max(0, first - reach),
+            min(n_frames, last + reach),
+        )  # all frames that reach there
+        frames = scipy.fft.irfft(spectrum[low:high], n_fft, axis=1)
+        _overlap_add(frames, low, _hann(n_fft), hop_length, weight, begin, end, waveform)
+
+    for_each_piece(piece, n_frames)
     return waveform
 
 
@@ -128,10 +152,17 @@ def griffin_lim(
     previous = np.zeros_like(spectrum)
     factor = np.float32(momentum / (1 + momentum))
     for _ in range(iterations):
-        rebuilt = stft(istft(spectrum, n_fft, hop_length, n_samples), n_fft, hop_length)
-        rebuilt[:n_known] = spectrum[:n_known]
-        _with_magnitude(rebuilt, previous, magnitude, factor, n_known)
-        spectrum = rebuilt
+        waveform = istft(spectrum, n_fft, hop_length, n_samples)
+
+        def piece(first: int, last: int, waveform=waveform) -> None:
+            first = max(first, n_known)
+            if first >= last:
+                return
+            rebuilt = _analyse(waveform, n_fft, hop_length, first, last)
+            part = slice(first, last)
+            _with_magnitude(rebuilt, previous[part], magnitude[part], factor, spectrum[part])
+
+        for_each_piece(piece, len(spectrum))
     return spectrum
 
 
@@ -262,13 +293,20 @@ def _slope_in_time(log_magnitude: np.ndarray) -> np.ndarray:
     return np.gradient(log_magnitude, axis=0)
 
 
-@numba.njit(parallel=True, cache=True)
-def polar(magnitude: np.ndarray, phase: np.ndarray) -> np.ndarray:
-    """Complex64 spectrum (T, F) of a magnitude and a phase in radians."""
-    n_frames, n_bins = magnitude.shape
-    spectrum = np.empty((n_frames, n_bins), dtype=np.complex64)
-    for t in numba.prange(n_frames):
-        for k in range(n_bins):
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def _polar(magnitude, phase, spectrum):
+    for t in range(magnitude.shape[0]):
+        for k in range(magnitude.shape[1]):
             angle = np.float32(phase[t, k] % (2 * np.pi))
             spectrum[t, k] = magnitude[t, k] * complex(np.cos(angle), np.sin(angle))
+
+
+def polar(magnitude: np.ndarray, phase: np.ndarray) -> np.ndarray:
+    """Complex64 spectrum (T, F) of a magnitude and a phase in radians."""
+    spectrum = np.empty(magnitude.shape, dtype=np.complex64)
+
+    def piece(first: int, last: int) -> None:
+        _polar(magnitude[first:last], phase[first:last], spectrum[first:last])
+
+    for_each_piece(piece, len(magnitude))
     return spectrum
