@@ -31,6 +31,16 @@ def _strength(text: str) -> float:
     return value
 
 
+def _at_least(least: float, number: type):
+    def parse(text: str):
+        value = number(text)
+        if not value >= least:  # NaN is not
+            raise argparse.ArgumentTypeError(f"{text} is not at least {least}")
+        return value
+
+    return parse
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="audiostyle", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -72,9 +82,10 @@ def _parser() -> argparse.ArgumentParser:
     p = commands.add_parser("bench", help="speed beside librosa and torchaudio, in one run")
     p.add_argument("clip", type=Path, nargs="?", help="an audio file; a clip of bands if left out")
     p.add_argument(
-        "--seconds", type=float, default=30.0, help="the clip is repeated or cut to that"
-    )
-    p.add_argument("--repeats", type=int, default=3)
+        "--seconds", type=_at_least(0.5, float), default=30.0,
+        help="the clip is repeated or cut to that",
+    )  # fmt: skip
+    p.add_argument("--repeats", type=_at_least(1, int), default=3)
     p.set_defaults(run=_bench)
 
     p = commands.add_parser("pretrain", help="train the model that transfer uses")

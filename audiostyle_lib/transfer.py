@@ -129,7 +129,10 @@ def transfer(
         spectrum, log_mel, gain = _transferred(piece, gain_of, offset, strength, config)
         if vocoder in vocode.FROM_LOG_MEL:
             inner = (start - first) // config.hop_length
-            log_mels.append((log_mel + gain)[:, :, inner : inner + BLOCK_FRAMES])
+            stop = (
+                None if done == len(starts) else inner + BLOCK_FRAMES
+            )  # the last frame is one more
+            log_mels.append((log_mel + gain)[:, :, inner:stop])
         else:
             out = vocode.render(spectrum, gain, config, n_samples=piece.shape[1], vocoder=vocoder)[
                 0, : last - first

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from audiostyle_lib import audio, checkpoint, features, peers, transfer
+from audiostyle_lib import audio, checkpoint, features, peers, transfer, vocode
 from audiostyle_lib.config import AudioConfig, ConfigMismatchError
 from audiostyle_lib.models.recombine import GainTransfer, LatentTransfer
 from audiostyle_lib.models.style import CNNStylePredictor
@@ -86,6 +86,26 @@ def test_blocks_give_what_one_pass_gives(model, clip, monkeypatch, n_blocks):
     assert often == [(k, count) for k in range(1, count + 1)]
     assert peak(pieces - whole) < 2e-6 * peak(whole)  # float32 rounding
     assert peak(whole - content) > 0.05, "the network does change something"
+
+
+@pytest.mark.parametrize("n_blocks", [0.1, 2, 4.6])
+def test_a_vocoder_that_finds_phases_gets_the_log_mel_of_all_blocks(
+    model, clip, monkeypatch, n_blocks
+):
+    content, style = clip(n_blocks * 128 * 512 / RATE), clip(3.0, 1)
+    seen = []
+
+    def vocoder(log_mel, config, *, n_samples):
+        seen.append(log_mel)
+        return torch.from_numpy(content[:n_samples])[None]
+
+    monkeypatch.setattr(vocode, "mel_to_waveform", vocoder)
+    for block_frames in (10_000, 128):
+        monkeypatch.setattr(transfer, "BLOCK_FRAMES", block_frames)
+        method = transfer.learned(model)
+        transfer.transfer(content, style, method=method, vocoder="griffin_lim")
+    assert seen[0].shape == (1, 128, 1 + len(content) // 512)
+    torch.testing.assert_close(seen[1], seen[0], atol=1e-3, rtol=0)  # dB
 
 
 def test_blocks_of_the_latent_method_agree_too(latent_model, clip, monkeypatch):
