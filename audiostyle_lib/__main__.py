@@ -88,12 +88,20 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--repeats", type=_at_least(1, int), default=3)
     p.set_defaults(run=_bench)
 
-    p = commands.add_parser("pretrain", help="train the model that transfer uses")
-    p.add_argument("--groups", type=int, default=240, help="groups of 16 paired renderings")
-    p.add_argument("--steps", type=int, default=1500)
-    p.add_argument("--seed", type=int, default=1)
-    p.add_argument("--device", default="auto")
-    p.set_defaults(run=_pretrain)
+    p = commands.add_parser("pretrain", help="train the models that transfer uses, on bands only")
+    models = p.add_subparsers(required=True, metavar="MODEL")
+    m = models.add_parser("transfer", help="the recombination")
+    m.add_argument("--groups", type=int, default=240, help="groups of 16 paired renderings")
+    m.add_argument("--steps", type=int, default=1500)
+    m.add_argument("--seed", type=int, default=1)
+    m.add_argument("--device", default="auto")
+    m.set_defaults(run=_pretrain_transfer)
+    m = models.add_parser("vocoder", help="log-mel to magnitudes")
+    m.add_argument("--profile", default="long", help="whose corpus it hears")
+    m.add_argument("--steps", type=_at_least(1, int), default=10_000)
+    m.add_argument("--seed", type=int, default=0)
+    m.add_argument("--device", default="auto")
+    m.set_defaults(run=_pretrain_vocoder)
     return parser
 
 
@@ -196,9 +204,9 @@ def _bench(arguments) -> None:
     )  # fmt: skip
 
 
-def _pretrain(arguments) -> None:
+def _pretrain_transfer(arguments) -> None:
+    from . import checkpoint, pairs, transfer
     from . import config as cfg
-    from . import pairs, transfer
 
     config, device = cfg.AudioConfig(), cfg.choose_device(arguments.device)
     cfg.set_deterministic(arguments.seed)
@@ -215,8 +223,28 @@ def _pretrain(arguments) -> None:
         seed=arguments.seed,
         device=device,
     )
-    transfer.store_pretrained(path)
-    print(f"{transfer.DEFAULT_MODEL}: written")
+    checkpoint.store_pretrained(path, transfer.DEFAULT_MODEL)
+
+
+def _pretrain_vocoder(arguments) -> None:
+    from . import checkpoint, corpora, vocode, vocoder_training
+    from . import config as cfg
+
+    config, device = cfg.AudioConfig(), cfg.choose_device(arguments.device)
+    profile = cfg.profile(arguments.profile)
+    cfg.set_deterministic(arguments.seed)
+    corpus = corpora.open_corpus("bands", profile=profile, progress=_progress("rendered"))
+    settings = {"config": config, "seconds": profile.clip_seconds}
+    train = vocoder_training.load_pcm(
+        corpus.split("train"), **settings, progress=_progress("read")
+    )
+    path = vocode.DEFAULT_MODEL.with_suffix(".training.safetensors")
+    vocoder_training.train_magnitude(
+        train, vocoder_training.load_pcm(corpus.split("valid"), **settings),
+        steps=arguments.steps, path=path, config=config, corpus_sha256=corpus.sha256,
+        seed=arguments.seed, device=device,
+    )  # fmt: skip
+    checkpoint.store_pretrained(path, vocode.DEFAULT_MODEL)
 
 
 if __name__ == "__main__":

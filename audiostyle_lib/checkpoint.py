@@ -62,3 +62,10 @@ def load_model(path: Path, *, build, config: AudioConfig, device: str = "cpu") -
     model = build(**header["model"])
     model.load_state_dict(read_tensors(path, prefix="model."))
     return model.to(torch.device(device)).eval()
+
+
+def store_pretrained(trained: Path, path: Path) -> None:
+    """Keep a finished checkpoint as a pretrained model, in half precision."""
+    tensors = {k: v.half() for k, v in read_tensors(trained).items()}
+    save(path, tensors, read_header(trained))
+    print(f"{path}: written")

@@ -18,11 +18,22 @@ from .config import AudioConfig
 from .pieces import for_each_piece
 
 KL_STEPS = 20
+FLOOR = 0.1  # of a bin's power where the pseudo-inverse begins, as a share of the bands around it
 
 
 @lru_cache(maxsize=8)
 def _pseudo_inverse(config: AudioConfig, device: str) -> Tensor:
     return torch.linalg.pinv(features._mel_basis(config, "cpu")).to(device)
+
+
+@lru_cache(maxsize=8)
+def _band_mean(config: AudioConfig, device: str) -> Tensor:
+    """(F, n_mels): gives every bin the mean power of the bands it lies in; rows sum to 1 for white noise."""
+    basis = features._mel_basis(config, "cpu")
+    inside = (basis > 0).any(dim=0).nonzero()
+    nearest = torch.arange(basis.shape[1]).clamp(int(inside.min()), int(inside.max()))
+    weights = (basis / basis.sum(dim=0).clamp_min(1e-12) / basis.sum(dim=1, keepdim=True)).T
+    return weights[nearest].to(device)  # 0 Hz and the topmost bins lie in no filter
 
 
 @lru_cache(maxsize=8)
@@ -76,9 +87,10 @@ def towards_mel(power: Tensor, mel: Tensor, config: AudioConfig, *, steps: int) 
     """Multiplicative updates of power (B, F, T) towards the mel spectrogram (B, n_mels, T).
 
     They lower the Kullback-Leibler divergence (Lee & Seung, 2001) and keep power positive; bins in no
-    filter stay as they are. On a CPU only the filterbank's nonzero weights are touched.
+    filter stay as they are. On a CPU only the filterbank's nonzero weights are touched, unless gradients
+    are wanted.
     """
-    if power.device.type == "cpu":
+    if power.device.type == "cpu" and not power.requires_grad:
         frames = np.array(power.transpose(1, 2), dtype=np.float32, order="C")
         sums = np.ascontiguousarray(mel.transpose(1, 2), dtype=np.float32)
         for x, y in zip(frames, sums, strict=True):
@@ -99,10 +111,14 @@ def _towards_mel_dense(power: Tensor, mel: Tensor, config: AudioConfig, steps: i
 def mel_to_magnitude(log_mel_db: Tensor, config: AudioConfig, *, steps: int = KL_STEPS) -> Tensor:
     """Magnitude spectrogram (B, F, T) whose mel spectrogram is the given one (B, n_mels, T) in dB.
 
-    Starts from the clamped pseudo-inverse and refines it by `steps` multiplicative updates.
+    Starts from the pseudo-inverse and refines it by `steps` multiplicative updates. Where the
+    pseudo-inverse is negative or nearly so, it starts 10 dB below the mean of the bands around: from a
+    floor common to all bins the updates could not rise.
     """
     mel = 10 ** (log_mel_db / 10)
-    power = (_pseudo_inverse(config, str(mel.device)) @ mel).clamp_min(config.amin)
+    device = str(mel.device)
+    lowest = FLOOR * (_band_mean(config, device) @ mel)
+    power = torch.maximum(_pseudo_inverse(config, device) @ mel, lowest).clamp_min(config.amin)
     return towards_mel(power, mel, config, steps=steps).sqrt()
 
 

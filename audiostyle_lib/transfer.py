@@ -185,13 +185,6 @@ def load_model(
     )
 
 
-def store_pretrained(trained: Path, path: Path = DEFAULT_MODEL) -> None:
-    """Keep a finished checkpoint as the pretrained model, in half precision."""
-    header = checkpoint.read_header(trained)
-    tensors = {k: v.half() for k, v in checkpoint.read_tensors(trained).items()}
-    checkpoint.save(path, tensors, header)
-
-
 METHODS = ("learned", "ltas_eq")
 
 

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from . import features, mel_inversion, phase_recovery
 from .config import AudioConfig
+from .paths import PRETRAINED
 
+DEFAULT_MODEL = PRETRAINED / "vocoder.safetensors"
 MEL_STEPS, KL_STEPS = 8, 1  # steps towards a signal with this log-mel, updates in each
 MOMENTUM = 0.99
 BLOCK_FRAMES = 2048  # of a long spectrogram that are worked on at a time: 47 s

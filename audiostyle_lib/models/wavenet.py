@@ -1,0 +1,129 @@
+"""A small WaveNet (van den Oord et al., 2016) conditioned on a log-mel. Notebook 08.
+
+One sample after the other: what autoregression costs is the lesson.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class GatedLayer(nn.Module):
+    """Causal convolution of kernel 2 with a gate, residual and skip output."""
+
+    def __init__(self, channels: int, skip: int, n_mels: int, dilation: int):
+        super().__init__()
+        self.dilation = dilation
+        self.now = nn.Conv1d(channels, 2 * channels, 1)
+        self.before = nn.Conv1d(channels, 2 * channels, 1, bias=False)
+        self.condition = nn.Conv1d(n_mels, 2 * channels, 1, bias=False)
+        self.residual = nn.Conv1d(channels, channels, 1)
+        self.skip = nn.Conv1d(channels, skip, 1)
+
+    def mix(self, now: Tensor, before: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """(residual, skip) of the samples now and `dilation` before, (B, C, n) each."""
+        both = self.now(now) + self.before(before) + condition
+        value, gate = both.chunk(2, dim=1)
+        x = torch.tanh(value) * torch.sigmoid(gate)
+        return now + self.residual(x), self.skip(x)
+
+    def forward(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        before = nn.functional.pad(x, (self.dilation, 0))[:, :, : x.shape[2]]
+        return self.mix(x, before, condition)
+
+
+class WaveNet(nn.Module):
+    """Distribution over the next sample's `classes` mu-law levels, given all before and a log-mel.
+
+    Parameters
+    ----------
+    stacks, layers : `stacks` times dilations 1, 2, 4, ... 2^(layers - 1)
+    """
+
+    CENTRE_DB, SCALE_DB = -30.0, 20.0
+
+    def __init__(
+        self,
+        *,
+        n_mels: int = 128,
+        hop_length: int = 512,
+        channels: int = 48,
+        skip: int = 96,
+        stacks: int = 2,
+        layers: int = 9,
+        classes: int = 256,
+    ):
+        super().__init__()
+        self.hop_length, self.classes = hop_length, classes
+        self.embed = nn.Conv1d(1, channels, 1)
+        self.layers = nn.ModuleList(
+            GatedLayer(channels, skip, n_mels, 2**i) for _ in range(stacks) for i in range(layers)
+        )
+        self.head = nn.Sequential(
+            nn.ReLU(), nn.Conv1d(skip, skip, 1), nn.ReLU(), nn.Conv1d(skip, classes, 1)
+        )
+
+    @property
+    def receptive_field(self) -> int:
+        """In samples: how many of them before the one wanted are heard."""
+        return 1 + sum(layer.dilation for layer in self.layers)
+
+    def _conditions(self, log_mel_db: Tensor) -> list[Tensor]:
+        """Of every layer, (B, 2 C, T), at the frame rate."""
+        x = (log_mel_db - self.CENTRE_DB) / self.SCALE_DB
+        return [layer.condition(x) for layer in self.layers]
+
+    def encode(self, waveform: Tensor) -> Tensor:
+        """Levels 0 .. classes - 1 of a waveform in -1..1."""
+        from torchaudio.functional import mu_law_encoding
+
+        return mu_law_encoding(waveform, self.classes)
+
+    def decode(self, levels: Tensor) -> Tensor:
+        """Waveform in -1..1."""
+        from torchaudio.functional import mu_law_decoding
+
+        return mu_law_decoding(levels, self.classes)
+
+    def forward(self, waveform: Tensor, log_mel_db: Tensor) -> Tensor:
+        """Logits (B, classes, n): those at sample i are for sample i, from the samples before it.
+
+        `waveform` is (B, n); frame t of the log-mel conditions samples t * hop_length and following.
+        """
+        n = waveform.shape[1]
+        previous = nn.functional.pad(self.decode(self.encode(waveform)), (1, 0))[:, :-1]
+        x, total = self.embed(previous[:, None]), 0.0
+        for layer, condition in zip(self.layers, self._conditions(log_mel_db), strict=True):
+            held = condition.repeat_interleave(self.hop_length, dim=2)[:, :, :n]
+            x, skip = layer(x, held)
+            total = total + skip
+        return self.head(total)
+
+    @torch.no_grad()
+    def generate(self, log_mel_db: Tensor, n_samples: int, *, seed: int = 0, progress=None) -> Tensor:
+        """Waveform (n_samples,) drawn sample by sample for a log-mel (1, n_mels, T).
+
+        Every layer keeps what it will need again, so that a sample costs one column of each layer.
+        `progress` is called with (samples done, n_samples) a hundred times.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        conditions = self._conditions(log_mel_db)
+        kept = [x.new_zeros(1, layer.now.in_channels, layer.dilation) for x, layer in zip(conditions, self.layers, strict=True)]  # fmt: skip
+        waveform = torch.zeros(n_samples)
+        sample = torch.zeros(1, 1, 1, device=log_mel_db.device)
+        for i in range(n_samples):
+            x, total, frame = self.embed(sample), 0.0, i // self.hop_length
+            for layer, condition, queue in zip(self.layers, conditions, kept, strict=True):
+                slot = i % layer.dilation
+                before = queue[:, :, slot : slot + 1].clone()
+                queue[:, :, slot] = x[:, :, 0]
+                x, skip = layer.mix(x, before, condition[:, :, frame : frame + 1])
+                total = total + skip
+            probability = self.head(total)[0, :, 0].softmax(dim=0).cpu()
+            level = torch.multinomial(probability, 1, generator=generator)
+            sample = self.decode(level).to(log_mel_db.device).reshape(1, 1, 1)
+            waveform[i] = sample.item()
+            if progress is not None and (i + 1) % max(1, n_samples // 100) == 0:
+                progress(i + 1, n_samples)
+        return waveform
