@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 USAGE_ERROR = 2
+VOCODERS = ("gain", "content_phase", "griffin_lim", "pghi", "neural")  # vocode imports torch
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -50,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("style", type=Path)
     p.add_argument("-o", "--output", type=Path, required=True, help="wav, flac, ogg or mp3")
     p.add_argument("--method", default="learned", choices=("learned", "ltas_eq"))
-    p.add_argument("--vocoder", default="gain", choices=("gain", "griffin_lim", "content_phase"))
+    p.add_argument("--vocoder", default="gain", choices=VOCODERS)
     p.add_argument("--strength", type=_strength, default=1.0, metavar="0..1")
     p.add_argument("--device", default="auto")
     p.set_defaults(run=_transfer)
@@ -235,9 +236,7 @@ def _pretrain_vocoder(arguments) -> None:
     cfg.set_deterministic(arguments.seed)
     corpus = corpora.open_corpus("bands", profile=profile, progress=_progress("rendered"))
     settings = {"config": config, "seconds": profile.clip_seconds}
-    train = vocoder_training.load_pcm(
-        corpus.split("train"), **settings, progress=_progress("read")
-    )
+    train = vocoder_training.load_pcm(corpus.split("train"), **settings, progress=_progress("read"))
     path = vocode.DEFAULT_MODEL.with_suffix(".training.safetensors")
     vocoder_training.train_magnitude(
         train, vocoder_training.load_pcm(corpus.split("valid"), **settings),

@@ -122,6 +122,20 @@ def mel_to_magnitude(log_mel_db: Tensor, config: AudioConfig, *, steps: int = KL
     return towards_mel(power, mel, config, steps=steps).sqrt()
 
 
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def _scale_frames(spectrum, mel, first, last, begin, weights, steps, amin):
+    power = np.empty(spectrum.shape, dtype=np.float32)
+    for t in range(spectrum.shape[0]):
+        for k in range(spectrum.shape[1]):
+            z = spectrum[t, k]
+            power[t, k] = max(z.real * z.real + z.imag * z.imag, amin)
+    before = power.copy()
+    _update_frames(power, mel, first, last, begin, weights, steps, amin)
+    for t in range(spectrum.shape[0]):
+        for k in range(spectrum.shape[1]):
+            spectrum[t, k] *= np.sqrt(power[t, k] / before[t, k])
+
+
 def scale_towards_mel(
     spectrum: np.ndarray, mel: np.ndarray, config: AudioConfig, *, steps: int
 ) -> None:
@@ -129,10 +143,7 @@ def scale_towards_mel(
     amin = np.float32(config.amin)
 
     def piece(first: int, last: int) -> None:
-        part = spectrum[first:last]
-        before = np.maximum(part.real**2 + part.imag**2, amin)
-        power = before.copy()
-        _update_frames(power, mel[first:last], *_bands(config), steps, amin)
-        part *= np.sqrt(power / before)
+        part = slice(first, last)
+        _scale_frames(spectrum[part], mel[part], *_bands(config), steps, amin)
 
     for_each_piece(piece, len(spectrum))

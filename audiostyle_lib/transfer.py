@@ -112,6 +112,7 @@ def transfer(
     so memory hardly grows with the recording. A vocoder that finds phases gets the joined log-mel.
     """
     config = config or AudioConfig()
+    vocode.vocoder_named(vocoder)  # before any work
     offset = LEVEL_DBFS - rms_dbfs(content)
     gain_of = method(
         log_mel_at_level(excerpt(content, config), config, device),
@@ -129,9 +130,8 @@ def transfer(
         spectrum, log_mel, gain = _transferred(piece, gain_of, offset, strength, config)
         if vocoder in vocode.FROM_LOG_MEL:
             inner = (start - first) // config.hop_length
-            stop = (
-                None if done == len(starts) else inner + BLOCK_FRAMES
-            )  # the last frame is one more
+            last_one = done == len(starts)  # holds a frame more
+            stop = None if last_one else inner + BLOCK_FRAMES
             log_mels.append((log_mel + gain)[:, :, inner:stop])
         else:
             out = vocode.render(spectrum, gain, config, n_samples=piece.shape[1], vocoder=vocoder)[
@@ -145,7 +145,9 @@ def transfer(
     if log_mels:
         n_frames = config.n_frames(len(content))
         whole = torch.cat(log_mels, dim=2)[:, :, :n_frames]
-        result = vocode.mel_to_waveform(whole, config, n_samples=len(content))[0].cpu().numpy()
+        result = vocode.mel_to_waveform(whole, config, n_samples=len(content), vocoder=vocoder)[
+            0
+        ].numpy()
     return _leveled(result, content)
 
 

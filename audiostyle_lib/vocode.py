@@ -2,23 +2,76 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from . import features, mel_inversion, phase_recovery
-from .config import AudioConfig
+from . import checkpoint, features, mel_inversion, phase_recovery
+from .config import AudioConfig, require_same_front_end
+from .models.vocos import Vocos
 from .paths import PRETRAINED
 
 DEFAULT_MODEL = PRETRAINED / "vocoder.safetensors"
-MEL_STEPS, KL_STEPS = 8, 1  # steps towards a signal with this log-mel, updates in each
+KL_STEPS = 1  # updates in each step towards a signal with the log-mel wanted
 MOMENTUM = 0.99
+PEAK = 0.99
 BLOCK_FRAMES = 2048  # of a long spectrogram that are worked on at a time: 47 s
 OVERLAP_FRAMES = 8  # that two blocks share; a sample lies in n_fft / hop_length = 4 frames
-VOCODERS = ("gain", "griffin_lim", "content_phase")
-FROM_LOG_MEL = ("griffin_lim",)  # those that need nothing of the content but the result's log-mel
+
+
+@dataclass(frozen=True)
+class Vocoder:
+    """A way from a log-mel to a waveform.
+
+    Parameters
+    ----------
+    magnitude : ``gain`` on the content's STFT, ``inversion`` of the mel spectrogram, or ``network``
+    phase : the ``content``'s, ``random``, or by ``heap`` integration
+    iterations : Griffin-Lim steps towards these magnitudes
+    mel_steps : steps after them towards a signal with this log-mel, whatever its magnitudes
+    """
+
+    magnitude: str
+    phase: str
+    iterations: int = 0
+    mel_steps: int = 0
+
+
+VOCODERS = {
+    "gain": Vocoder("gain", "content"),
+    "content_phase": Vocoder("inversion", "content"),
+    "griffin_lim": Vocoder("inversion", "random", iterations=32),
+    "pghi": Vocoder("inversion", "heap", iterations=4, mel_steps=8),
+    "neural": Vocoder("network", "heap", mel_steps=6),
+}
+FROM_LOG_MEL = tuple(name for name, vocoder in VOCODERS.items() if vocoder.phase != "content")
+
+
+def vocoder_named(name: str) -> Vocoder:
+    """The entry of `VOCODERS`; raise `ValueError` naming the choices if there is none."""
+    if name not in VOCODERS:
+        raise ValueError(f"unknown vocoder {name!r}: choose one of {', '.join(VOCODERS)}")
+    return VOCODERS[name]
+
+
+@lru_cache(maxsize=2)
+def load_model(config: AudioConfig, device: str = "cpu") -> Vocos:
+    """The pretrained network, in evaluation mode.
+
+    Raises
+    ------
+    ConfigMismatchError
+        If it was trained for another front end.
+    """
+
+    def build(**sizes: int) -> Vocos:
+        return Vocos(config=config, **sizes)
+
+    return checkpoint.load_model(DEFAULT_MODEL, build=build, config=config, device=device)
 
 
 @lru_cache(maxsize=8)
@@ -106,32 +159,67 @@ def mel_to_waveform(
     config: AudioConfig,
     *,
     n_samples: int | None = None,
-    iterations: int = 4,
+    vocoder: str = "pghi",
+    iterations: int | None = None,
+    model: Vocos | None = None,
     seed: int = 0,
 ) -> Tensor:
-    """Waveform (B, n_samples) of a log-mel in dB (B, n_mels, T).
+    """Waveform (B, n_samples) in -1..1 of a log-mel in dB (B, n_mels, T).
 
-    Inversion of the mel spectrogram, phases by heap integration, then Griffin-Lim steps. A log-mel
-    fixes only sums of magnitudes, so in the last `MEL_STEPS` steps the magnitudes need not be those of
-    the inversion any more: the signal's own are scaled to have the right sums.
+    Magnitudes, phases, Griffin-Lim steps. A log-mel fixes only sums of magnitudes, so in the last
+    steps they need not be those of the inversion any more: the signal's own are scaled to have the
+    right sums. What would clip is made quieter as a whole.
+
+    Parameters
+    ----------
+    vocoder : one of `FROM_LOG_MEL`
+    iterations : Griffin-Lim steps, the vocoder's own number if None
+    model : for the vocoder ``neural``, the pretrained one if None
+    seed : of random phases
 
     Notes
     -----
-    On the CPU, but for the inversion: heap integration goes bin by bin. A long spectrogram is worked on
-    in blocks. Each begins with the last frames of the one before, whose phases it keeps, so that where
-    two blocks meet they are the same signal: no seam, and memory that does not grow with the
+    On the CPU, but for the magnitudes: heap integration goes bin by bin. A long spectrogram is worked
+    on in blocks. Each begins with the last frames of the one before, whose phases it keeps, so that
+    where two blocks meet they are the same signal: no seam, and memory that does not grow with the
     spectrogram's length (but for input and output).
     """
+    way = vocoder_named(vocoder)
+    if way.phase == "content":
+        raise ValueError(f"{vocoder} needs the content's STFT: choose {', '.join(FROM_LOG_MEL)}")
     if n_samples is None:
         n_samples = (log_mel_db.shape[2] - 1) * config.hop_length
-    items = [_in_blocks(x, config, n_samples, iterations, seed) for x in log_mel_db]
+    if way.magnitude == "network":
+        model = model or load_model(config, str(log_mel_db.device))
+        require_same_front_end(config, model.config, what="the vocoder")
+    else:
+        model = None
+    steps = way.iterations if iterations is None else iterations
+
+    def to_spectrum(log_mel: Tensor, first: int, last: int, kept: np.ndarray) -> np.ndarray:
+        magnitude = _magnitude(log_mel, first, last, model, config)
+        return _block(log_mel[:, first:last], magnitude, way, steps, config, seed, kept)
+
+    items = [_in_blocks(x, config, n_samples, to_spectrum) for x in log_mel_db]
     return torch.from_numpy(np.stack(items))
 
 
-def _in_blocks(
-    log_mel_db: Tensor, config: AudioConfig, n_samples: int, iterations: int, seed: int
+@torch.inference_mode()
+def _magnitude(
+    log_mel_db: Tensor, first: int, last: int, model: Vocos | None, config: AudioConfig
 ) -> np.ndarray:
-    """Waveform (n_samples,) of one log-mel (n_mels, T)."""
+    """Magnitudes (T, F) of frames `first` to `last` of a log-mel; a network sees those around them."""
+    margin = 0 if model is None else model.receptive_field // 2
+    begin = max(0, first - margin)
+    seen = log_mel_db[None, :, begin : last + margin]
+    found = mel_inversion.mel_to_magnitude(seen, config) if model is None else model.magnitude(seen)
+    return found[0, :, first - begin : last - begin].cpu().numpy().T
+
+
+def _in_blocks(
+    log_mel_db: Tensor, config: AudioConfig, n_samples: int, to_spectrum: Callable
+) -> np.ndarray:
+    """Waveform (n_samples,) of one log-mel (n_mels, T), not above `PEAK`."""
     hop, n_frames = config.hop_length, log_mel_db.shape[1]
     waveform = np.zeros(n_samples, dtype=np.float32)
     kept = np.empty((0, config.n_fft // 2 + 1), dtype=np.complex64)  # last frames of the one before
@@ -140,34 +228,38 @@ def _in_blocks(
         n = min(n_samples - first * hop, (stop - first) * hop)
         if n <= 0:
             break
-        spectrum = _block(log_mel_db[:, first:stop], config, iterations, seed, kept)
+        spectrum = to_spectrum(log_mel_db, first, stop, kept)
         begin = len(kept) // 2 * hop  # from here on both blocks give the same
         piece = phase_recovery.istft(spectrum, **_lattice(config), n_samples=n)
         waveform[first * hop + begin : first * hop + n] = piece[begin:]
         end = start + BLOCK_FRAMES - first
         kept = spectrum[end - OVERLAP_FRAMES : end]
-    return waveform
+    peak = np.abs(waveform).max(initial=0.0)
+    return waveform if peak <= 1 else waveform * (PEAK / peak)
 
 
 def _block(
-    log_mel_db: Tensor, config: AudioConfig, iterations: int, seed: int, kept: np.ndarray
-) -> np.ndarray:
+    log_mel_db: Tensor, magnitude: np.ndarray, way: Vocoder, iterations: int, config: AudioConfig,
+    seed: int, kept: np.ndarray,
+) -> np.ndarray:  # fmt: skip
     """Spectrum (T, F) of a piece of log-mel (n_mels, T) whose first frames are `kept`."""
-    size = {**_lattice(config), "n_samples": log_mel_db.shape[1] * config.hop_length - 1}
-    magnitude = mel_inversion.mel_to_magnitude(log_mel_db[None], config)[0].cpu().numpy().T
-    angle = phase_recovery.heap_integration(
-        magnitude, **_lattice(config), known=np.angle(kept), seed=seed
-    )
-    spectrum = phase_recovery.griffin_lim(
-        phase_recovery.polar(magnitude, angle), **size, iterations=iterations, momentum=MOMENTUM,
-        n_known=len(kept),
-    )  # fmt: skip
-    mel = np.ascontiguousarray((10 ** (log_mel_db / 10)).cpu().T)
-    for _ in range(MEL_STEPS):
-        spectrum[: len(kept)] = kept
-        spectrum = phase_recovery.stft(phase_recovery.istft(spectrum, **size), **_lattice(config))
-        mel_inversion.scale_towards_mel(spectrum, mel, config, steps=KL_STEPS)
+    lattice = _lattice(config)
+    size = {**lattice, "n_samples": len(magnitude) * config.hop_length - 1}
+    if way.phase == "random":
+        angle = np.random.default_rng(seed).uniform(-np.pi, np.pi, magnitude.shape)
+    else:
+        known = {"known": np.angle(kept), "seed": seed}
+        angle = phase_recovery.heap_integration(magnitude, **lattice, **known)
+    spectrum = phase_recovery.polar(magnitude, angle)
     spectrum[: len(kept)] = kept
+    spectrum = phase_recovery.griffin_lim(
+        spectrum, **size, iterations=iterations, momentum=MOMENTUM, n_known=len(kept)
+    )
+    mel = np.ascontiguousarray((10 ** (log_mel_db / 10)).cpu().T)
+    for _ in range(way.mel_steps):
+        spectrum = phase_recovery.stft(phase_recovery.istft(spectrum, **size), **lattice)
+        mel_inversion.scale_towards_mel(spectrum, mel, config, steps=KL_STEPS)
+        spectrum[: len(kept)] = kept
     return spectrum
 
 
@@ -178,18 +270,16 @@ def render(
 
     Parameters
     ----------
-    vocoder : ``gain`` multiplies the content's own STFT; ``griffin_lim`` inverts the resulting mel
-        spectrogram and finds a new phase; ``content_phase`` inverts it and takes the content's phase
+    vocoder : one of `VOCODERS`; ``gain`` multiplies the content's own STFT, the others start from the
+        resulting log-mel
     """
-    if vocoder == "gain":
+    way = vocoder_named(vocoder)
+    if way.magnitude == "gain":
         return features.istft(apply_gain(spectrum, gain_db, config), config, n_samples)
-    if vocoder not in VOCODERS:
-        raise ValueError(f"unknown vocoder {vocoder!r}: choose one of {', '.join(VOCODERS)}")
-    log_mel = features.power_to_db(
-        features.mel_power(spectrum.abs() ** 2, config), amin=config.amin
-    )
-    if vocoder == "griffin_lim":
-        return mel_to_waveform(log_mel + gain_db, config, n_samples=n_samples)
-    magnitude = mel_inversion.mel_to_magnitude(log_mel + gain_db, config)
+    power = features.mel_power(spectrum.abs() ** 2, config)
+    log_mel = features.power_to_db(power, amin=config.amin) + gain_db
+    if way.phase != "content":
+        return mel_to_waveform(log_mel, config, n_samples=n_samples, vocoder=vocoder)
+    magnitude = mel_inversion.mel_to_magnitude(log_mel, config)
     unit = spectrum / spectrum.abs().clamp_min(1e-12)
     return features.istft(magnitude * unit, config, n_samples)

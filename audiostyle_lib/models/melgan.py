@@ -95,9 +95,7 @@ class PQMF(nn.Module):
     Nyquist frequency) and beta as in Multi-band MelGAN; there and back, away from the ends, leaves an error of -64 dB.
     """
 
-    def __init__(
-        self, bands: int = 4, *, taps: int = 62, cutoff: float = 0.142, beta: float = 9.0
-    ):
+    def __init__(self, bands: int = 4, *, taps: int = 62, cutoff: float = 0.142, beta: float = 9.0):
         super().__init__()
         from scipy.signal import firwin
 

@@ -101,7 +101,9 @@ class WaveNet(nn.Module):
         return self.head(total)
 
     @torch.no_grad()
-    def generate(self, log_mel_db: Tensor, n_samples: int, *, seed: int = 0, progress=None) -> Tensor:
+    def generate(
+        self, log_mel_db: Tensor, n_samples: int, *, seed: int = 0, progress=None
+    ) -> Tensor:
         """Waveform (n_samples,) drawn sample by sample for a log-mel (1, n_mels, T).
 
         Every layer keeps what it will need again, so that a sample costs one column of each layer.
