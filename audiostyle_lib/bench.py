@@ -32,6 +32,8 @@ class Row:
     ratio: float
     spectral_convergence: float | None  # dB, None where the task makes no waveform
     log_mel_l1: float | None  # dB
+    multi_resolution_stft: float | None
+    visqol: float | None  # 1 to 4.73, None for less than a second
 
 
 def shortest_seconds(task: Task, *, repeats: int) -> dict[str, float]:
@@ -91,11 +93,14 @@ def _mel_to_waveform(x: np.ndarray, config: AudioConfig) -> Task:
     log_mel = features.log_mel(torch.from_numpy(x)[None], config)
     mel = 10 ** (log_mel[0].numpy() / 10)
     size = {"n_fft": config.n_fft, "hop_length": config.hop_length, "sr": config.sample_rate}
+
+    def ours(vocoder: str) -> np.ndarray:
+        return vocode.mel_to_waveform(log_mel, config, n_samples=len(x), vocoder=vocoder)[0].numpy()
+
     return {
-        "ours": lambda: vocode.mel_to_waveform(log_mel, config, n_samples=len(x))[0].numpy(),
-        "ours, 32 iterations": lambda: vocode.mel_to_waveform(
-            log_mel, config, n_samples=len(x), iterations=ITERATIONS
-        )[0].numpy(),
+        "ours": lambda: ours("pghi"),
+        "ours, Griffin-Lim": lambda: ours("griffin_lim"),
+        "ours, neural": lambda: ours("neural"),
         "librosa mel_to_audio": lambda: librosa.feature.inverse.mel_to_audio(
             mel, **size, n_iter=ITERATIONS, length=len(x)
         ),
@@ -120,28 +125,38 @@ def run(
         seconds = shortest_seconds(task, repeats=repeats)
         ours = next(iter(seconds.values()))
         for method, taken in seconds.items():
-            made = task[method]()
-            heard = made.ndim == 1
-            row = Row(
-                name, method, taken, taken * config.sample_rate / len(waveform), taken / ours,
-                metrics.spectral_convergence(made, waveform, config) if heard else None,
-                metrics.log_mel_l1(made, waveform, config) if heard else None,
-            )  # fmt: skip
-            rows.append(row)
-            progress(describe(row))
+            rtf = taken * config.sample_rate / len(waveform)
+            quality = _quality(task[method](), waveform, config)
+            rows.append(Row(name, method, taken, rtf, taken / ours, *quality))
+            progress(describe(rows[-1]))
     return rows
+
+
+def _quality(made: np.ndarray, waveform: np.ndarray, config: AudioConfig) -> tuple:
+    if made.ndim != 1:
+        return (None,) * 4
+    long_enough = len(waveform) >= config.sample_rate
+    return (
+        metrics.spectral_convergence(made, waveform, config),
+        metrics.log_mel_l1(made, waveform, config),
+        metrics.multi_resolution_stft(made, waveform),
+        metrics.visqol(made, waveform, config) if long_enough else None,
+    )
 
 
 def describe(row: Row) -> str:
     """One line of text."""
-    line = f"{row.task:28}{row.method:22}{row.seconds:8.3f} s{row.real_time_factor:10.4f}"
-    line += f"{row.ratio:8.1f}"
+    line = f"{row.task:28}{row.method:22}{row.seconds:8.3f} s{row.real_time_factor:9.4f}"
+    line += f"{row.ratio:7.1f}"
     if row.log_mel_l1 is None:
         return line
-    return f"{line}{row.spectral_convergence:10.2f} dB{row.log_mel_l1:8.3f} dB"
+    line += f"{row.spectral_convergence:9.2f} dB{row.log_mel_l1:8.3f} dB"
+    line += f"{row.multi_resolution_stft:9.3f}"
+    return line if row.visqol is None else f"{line}{row.visqol:8.3f}"
 
 
 HEADER = (
-    f"{'task':28}{'method':22}{'time':>10}{'RTF':>10}{'ratio':>8}{'SC':>13}{'log-mel L1':>11}\n"
+    f"{'task':28}{'method':22}{'time':>10}{'RTF':>9}{'ratio':>7}{'SC':>12}{'log-mel L1':>11}"
+    f"{'MR-STFT':>9}{'ViSQOL':>8}\n"
     "RTF: seconds a second of audio; ratio: times as long as ours; SC: spectral convergence"
 )

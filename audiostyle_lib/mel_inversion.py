@@ -28,7 +28,7 @@ def _pseudo_inverse(config: AudioConfig, device: str) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _band_mean(config: AudioConfig, device: str) -> Tensor:
-    """(F, n_mels): gives every bin the mean power of the bands it lies in; rows sum to 1 for white noise."""
+    """(F, n_mels): every bin's mean power in the bands that it lies in."""
     basis = features._mel_basis(config, "cpu")
     inside = (basis > 0).any(dim=0).nonzero()
     nearest = torch.arange(basis.shape[1]).clamp(int(inside.min()), int(inside.max()))
@@ -108,42 +108,58 @@ def _towards_mel_dense(power: Tensor, mel: Tensor, config: AudioConfig, steps: i
     return power
 
 
+def starting_power(log_mel_db: Tensor, config: AudioConfig) -> Tensor:
+    """Power spectrogram (B, F, T) near the pseudo-inverse of a mel spectrogram (B, n_mels, T) in dB.
+
+    Where the pseudo-inverse is negative or nearly so, 10 dB below the mean of the bands around: from a
+    floor common to all bins, multiplicative updates could not rise.
+    """
+    mel = 10 ** (
+        log_mel_db.transpose(1, 2) / 10
+    )  # a frame's bins side by side, as updates want them
+    device = str(mel.device)
+    lowest = (mel @ (FLOOR * _band_mean(config, device)).T).clamp_min_(config.amin)
+    inverse = mel @ _pseudo_inverse(config, device).T
+    return torch.maximum(inverse, lowest, out=inverse).transpose(1, 2)
+
+
 def mel_to_magnitude(log_mel_db: Tensor, config: AudioConfig, *, steps: int = KL_STEPS) -> Tensor:
     """Magnitude spectrogram (B, F, T) whose mel spectrogram is the given one (B, n_mels, T) in dB.
 
-    Starts from the pseudo-inverse and refines it by `steps` multiplicative updates. Where the
-    pseudo-inverse is negative or nearly so, it starts 10 dB below the mean of the bands around: from a
-    floor common to all bins the updates could not rise.
+    `starting_power`, refined by `steps` multiplicative updates.
     """
     mel = 10 ** (log_mel_db / 10)
-    device = str(mel.device)
-    lowest = FLOOR * (_band_mean(config, device) @ mel)
-    power = torch.maximum(_pseudo_inverse(config, device) @ mel, lowest).clamp_min(config.amin)
-    return towards_mel(power, mel, config, steps=steps).sqrt()
+    return towards_mel(starting_power(log_mel_db, config), mel, config, steps=steps).sqrt()
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
-def _scale_frames(spectrum, mel, first, last, begin, weights, steps, amin):
-    power = np.empty(spectrum.shape, dtype=np.float32)
-    for t in range(spectrum.shape[0]):
-        for k in range(spectrum.shape[1]):
-            z = spectrum[t, k]
-            power[t, k] = max(z.real * z.real + z.imag * z.imag, amin)
+def _scale_frames(rebuilt, previous, factor, mel, first, last, begin, weights, amin, spectrum):
+    power = np.empty(rebuilt.shape, dtype=np.float32)
+    for t in range(rebuilt.shape[0]):
+        for k in range(rebuilt.shape[1]):
+            re = rebuilt[t, k].real - factor * previous[t, k].real
+            im = rebuilt[t, k].imag - factor * previous[t, k].imag
+            previous[t, k] = rebuilt[t, k]
+            spectrum[t, k] = complex(re, im)
+            power[t, k] = max(re * re + im * im, amin)
     before = power.copy()
-    _update_frames(power, mel, first, last, begin, weights, steps, amin)
-    for t in range(spectrum.shape[0]):
-        for k in range(spectrum.shape[1]):
+    _update_frames(power, mel, first, last, begin, weights, 1, amin)
+    for t in range(rebuilt.shape[0]):
+        for k in range(rebuilt.shape[1]):
             spectrum[t, k] *= np.sqrt(power[t, k] / before[t, k])
 
 
 def scale_towards_mel(
-    spectrum: np.ndarray, mel: np.ndarray, config: AudioConfig, *, steps: int
+    rebuilt: np.ndarray,
+    previous: np.ndarray,
+    factor: float,
+    mel: np.ndarray,
+    config: AudioConfig,
+    spectrum: np.ndarray,
 ) -> None:
-    """Scale a complex spectrum (T, F), in place, towards the mel spectrogram (T, n_mels) of power."""
+    """`rebuilt` - `factor` `previous`, one update nearer to the mel spectrogram, into `spectrum`.
+
+    All are (T, F) and complex, `mel` is (T, n_mels) and of power; `rebuilt` becomes `previous`.
+    """
     amin = np.float32(config.amin)
-
-    def piece(first: int, last: int) -> None:
-        part = slice(first, last)
-        _scale_frames(spectrum[part], mel[part], *_bands(config), steps, amin)
-
-    for_each_piece(piece, len(spectrum))
+    _scale_frames(rebuilt, previous, np.float32(factor), mel, *_bands(config), amin, spectrum)

@@ -6,6 +6,8 @@ docstring's first line says which is better.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,6 +17,7 @@ from .audio import to_level
 from .config import AudioConfig
 
 TOP_DB = 80.0
+VISQOL_SAMPLE_RATE = 48_000  # Hz, what its model was made for
 
 
 def cosine_similarity(predicted: Tensor, target: Tensor) -> float:
@@ -146,6 +149,53 @@ def log_mel_l1(estimate: np.ndarray, reference: np.ndarray, config: AudioConfig)
     est, ref = features.log_mel(both, config)
     floor = ref.max() - TOP_DB
     return float((est.clamp_min(floor) - ref.clamp_min(floor)).abs().mean())
+
+
+def multi_resolution_stft(estimate: np.ndarray, reference: np.ndarray) -> float:
+    """Spectral convergence plus log-magnitude L1, at three resolutions, of waveforms (lower).
+
+    Mean over resolutions of ||S_ref - S_est|| / ||S_ref|| + mean |log S_ref - log S_est|, with magnitudes
+    S of 512, 1024 and 2048 samples (Yamamoto et al., ICASSP 2020; Steinmetz & Reiss, auraloss, 2020).
+    """
+    import auraloss
+
+    n = min(len(estimate), len(reference))
+    est, ref = torch.from_numpy(np.stack([estimate[:n], reference[:n]]))[:, None, None]
+    return float(auraloss.freq.MultiResolutionSTFTLoss()(est, ref))
+
+
+@lru_cache(maxsize=1)
+def _visqol_api():
+    from visqol import VisqolApi
+
+    api = VisqolApi()
+    api.create(mode="audio")
+    return api
+
+
+def visqol(estimate: np.ndarray, reference: np.ndarray, config: AudioConfig) -> float:
+    """Predicted mean opinion score, 1 to about 4.73 for equal clips, of waveforms (higher).
+
+    ViSQOL in audio mode, at 48 kHz (Chinen et al., QoMEX 2020): similarity of gammatone spectrograms,
+    mapped to listeners' scores. NaN if a clip is silent.
+
+    Raises
+    ------
+    ValueError
+        If the clips are shorter than about a second.
+    """
+    import soxr
+
+    n = min(len(estimate), len(reference))
+    if n < config.sample_rate:
+        raise ValueError(f"ViSQOL needs a second of audio, not {n / config.sample_rate:.2f} s")
+    if not (np.any(estimate[:n]) and np.any(reference[:n])):
+        return float("nan")
+    est, ref = (
+        soxr.resample(x[:n].astype(np.float64), config.sample_rate, VISQOL_SAMPLE_RATE)
+        for x in (estimate, reference)
+    )
+    return float(_visqol_api().measure_from_arrays(ref, est, VISQOL_SAMPLE_RATE).moslqo)
 
 
 def chroma_similarity(a: np.ndarray, b: np.ndarray, config: AudioConfig) -> float:

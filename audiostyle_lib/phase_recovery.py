@@ -6,6 +6,7 @@ memory, where the FFT wants them. Compiled by numba at the first call, kept on d
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numba
@@ -123,21 +124,20 @@ def istft(spectrum: np.ndarray, n_fft: int, hop_length: int, n_samples: int) -> 
     return waveform
 
 
-def griffin_lim(
+def iterate(
     spectrum: np.ndarray,
+    update: Callable[[slice, np.ndarray], None],
     *,
     n_fft: int,
     hop_length: int,
     n_samples: int,
     iterations: int,
-    momentum: float,
     n_known: int = 0,
-) -> np.ndarray:
-    """Spectrum (T, F) with the magnitudes of `spectrum` and phases nearer to those of a signal.
+) -> None:
+    """Back to a signal and forth again, `iterations` times.
 
-    Fast Griffin-Lim (Perraudin, Balazs & Sondergaard, WASPAA 2013); momentum 0 is the original
-    (Griffin & Lim, 1984). The phases of `spectrum` are where it begins; its first `n_known` frames
-    stay as they are.
+    Each time ``update(part, rebuilt)`` makes new frames ``spectrum[part]``, in place, of those that the
+    signal has, `rebuilt`. The first `n_known` frames stay as they are.
 
     Raises
     ------
@@ -148,22 +148,32 @@ def griffin_lim(
         raise ValueError(
             f"{len(spectrum)} frames for {n_samples} samples, a frame each {hop_length}"
         )
-    spectrum = np.array(spectrum, dtype=np.complex64, order="C")
-    magnitude = np.abs(spectrum)
-    previous = np.zeros_like(spectrum)
-    factor = np.float32(momentum / (1 + momentum))
     for _ in range(iterations):
         waveform = istft(spectrum, n_fft, hop_length, n_samples)
 
         def piece(first: int, last: int, waveform=waveform) -> None:
             first = max(first, n_known)
-            if first >= last:
-                return
-            rebuilt = _analyse(waveform, n_fft, hop_length, first, last)
-            part = slice(first, last)
-            _with_magnitude(rebuilt, previous[part], magnitude[part], factor, spectrum[part])
+            if first < last:
+                update(slice(first, last), _analyse(waveform, n_fft, hop_length, first, last))
 
         for_each_piece(piece, len(spectrum))
+
+
+def griffin_lim(spectrum: np.ndarray, *, momentum: float, **settings: int) -> np.ndarray:
+    """Spectrum (T, F) with the magnitudes of `spectrum` and phases nearer to those of a signal.
+
+    Fast Griffin-Lim (Perraudin, Balazs & Sondergaard, WASPAA 2013); momentum 0 is the original
+    (Griffin & Lim, 1984). The phases of `spectrum` are where it begins. `settings` as of `iterate`.
+    """
+    spectrum = np.array(spectrum, dtype=np.complex64, order="C")
+    magnitude = np.abs(spectrum)
+    previous = np.zeros_like(spectrum)
+    factor = np.float32(momentum / (1 + momentum))
+
+    def update(part: slice, rebuilt: np.ndarray) -> None:
+        _with_magnitude(rebuilt, previous[part], magnitude[part], factor, spectrum[part])
+
+    iterate(spectrum, update, **settings)
     return spectrum
 
 
@@ -257,19 +267,23 @@ def heap_integration(
     n_bins = magnitude.shape[1]
     gamma = HANN_GAMMA * n_fft**2 / (hop_length * n_fft)  # over the lattice's hop and bins
     floor = max(tolerance * float(magnitude.max(initial=0.0)), 1e-12)
-    log_magnitude = np.log(np.maximum(magnitude, 1e-3 * floor)).astype(np.float32)
-    advance = 2 * np.pi * hop_length / n_fft * np.arange(n_bins)
-    step, slope = np.empty_like(log_magnitude), np.empty_like(log_magnitude)
+    advance = (2 * np.pi * hop_length / n_fft * np.arange(n_bins)).astype(np.float32)
+    log_magnitude, step, slope = np.empty((3, *magnitude.shape), dtype=np.float32)
     level = np.empty(magnitude.shape, dtype=np.int16)
 
-    def piece(first: int, last: int) -> None:
+    def of_frames(first: int, last: int) -> None:
         part = slice(first, last)
+        log_magnitude[part] = np.log(np.maximum(magnitude[part], 1e-3 * floor))
         step[part] = np.gradient(log_magnitude[part], axis=1) / gamma + advance
         level[part] = np.maximum(log_magnitude[part] - np.log(floor), 0) * LEVELS_PER_NEPER
-        low, high = max(0, first - 1), min(len(magnitude), last + 1)
-        slope[part] = -gamma * _slope_in_time(log_magnitude[low:high])[first - low : last - low]
 
-    for_each_piece(piece, len(magnitude))
+    def between_frames(first: int, last: int) -> None:
+        low, high = max(0, first - 1), min(len(magnitude), last + 1)
+        slopes = _slope_in_time(log_magnitude[low:high])[first - low : last - low]
+        slope[first:last] = -gamma * slopes
+
+    for_each_piece(of_frames, len(magnitude))
+    for_each_piece(between_frames, len(magnitude))
     turned = np.pi * (np.arange(n_bins) % 2)  # a frame's FFT begins half a window before its centre
     phase = np.random.default_rng(seed).random(magnitude.shape, dtype=np.float32) * (2 * np.pi)
     phase = phase.astype(np.float64)
@@ -292,7 +306,8 @@ def _slope_in_time(log_magnitude: np.ndarray) -> np.ndarray:
 def _polar(magnitude, phase, spectrum):
     for t in range(magnitude.shape[0]):
         for k in range(magnitude.shape[1]):
-            angle = np.float32(phase[t, k] % (2 * np.pi))
+            turns = phase[t, k] / (2 * np.pi)
+            angle = np.float32(2 * np.pi * (turns - np.floor(turns)))  # % would take twice as long
             spectrum[t, k] = magnitude[t, k] * complex(np.cos(angle), np.sin(angle))
 
 

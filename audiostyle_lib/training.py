@@ -105,6 +105,7 @@ def fit(
     device: str = "cpu",
     lr: float = 1e-3,
     weight_decay: float = 1e-2,
+    betas: tuple[float, float] = (0.9, 0.999),
     clip_norm: float | None = 1.0,
     warmup: int = 20,
     evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
@@ -124,6 +125,7 @@ def fit(
     recipe : JSON-able facts the result depends on (corpus hash, sizes); ``recipe["model"]`` holds
         the keyword arguments that rebuild the model. Epochs, seed, optimiser settings and a hash of
         the code are added.
+    betas : of AdamW
     clip_norm : largest gradient norm, None for no clipping
     evaluate : model -> {name: value} after every epoch; names become curves
 
@@ -142,10 +144,13 @@ def fit(
         "seed": seed,
         "lr": lr,
         "weight_decay": weight_decay,
+        "betas": list(betas),
+        "clip_norm": clip_norm,
     }
-    recipe["clip_norm"] = clip_norm
     model.to(device)  # before the optimiser's state is restored, which goes where the weights are
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=lr, weight_decay=weight_decay, betas=betas, fused=True
+    )
     curves, done = _resume(model, optimizer, Path(path), recipe, epochs)
     if done == epochs:
         print(f"{label}: {epochs} epochs found in {Path(path).name}, not trained again")

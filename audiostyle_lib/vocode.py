@@ -16,8 +16,8 @@ from .models.vocos import Vocos
 from .paths import PRETRAINED
 
 DEFAULT_MODEL = PRETRAINED / "vocoder.safetensors"
-KL_STEPS = 1  # updates in each step towards a signal with the log-mel wanted
 MOMENTUM = 0.99
+MEL_MOMENTUM = 0.5  # of the steps towards the log-mel: more makes few of them worse
 PEAK = 0.99
 BLOCK_FRAMES = 2048  # of a long spectrogram that are worked on at a time: 47 s
 OVERLAP_FRAMES = 8  # that two blocks share; a sample lies in n_fft / hop_length = 4 frames
@@ -244,7 +244,6 @@ def _block(
 ) -> np.ndarray:  # fmt: skip
     """Spectrum (T, F) of a piece of log-mel (n_mels, T) whose first frames are `kept`."""
     lattice = _lattice(config)
-    size = {**lattice, "n_samples": len(magnitude) * config.hop_length - 1}
     if way.phase == "random":
         angle = np.random.default_rng(seed).uniform(-np.pi, np.pi, magnitude.shape)
     else:
@@ -252,14 +251,21 @@ def _block(
         angle = phase_recovery.heap_integration(magnitude, **lattice, **known)
     spectrum = phase_recovery.polar(magnitude, angle)
     spectrum[: len(kept)] = kept
-    spectrum = phase_recovery.griffin_lim(
-        spectrum, **size, iterations=iterations, momentum=MOMENTUM, n_known=len(kept)
-    )
+    size = {**lattice, "n_samples": len(magnitude) * config.hop_length - 1, "n_known": len(kept)}
+    if iterations:
+        spectrum = phase_recovery.griffin_lim(
+            spectrum, **size, iterations=iterations, momentum=MOMENTUM
+        )
     mel = np.ascontiguousarray((10 ** (log_mel_db / 10)).cpu().T)
-    for _ in range(way.mel_steps):
-        spectrum = phase_recovery.stft(phase_recovery.istft(spectrum, **size), **lattice)
-        mel_inversion.scale_towards_mel(spectrum, mel, config, steps=KL_STEPS)
-        spectrum[: len(kept)] = kept
+    previous = np.zeros_like(spectrum)
+    factor = MEL_MOMENTUM / (1 + MEL_MOMENTUM)
+
+    def update(part: slice, rebuilt: np.ndarray) -> None:
+        mel_inversion.scale_towards_mel(
+            rebuilt, previous[part], factor, mel[part], config, spectrum[part]
+        )
+
+    phase_recovery.iterate(spectrum, update, **size, iterations=way.mel_steps)
     return spectrum
 
 

@@ -13,6 +13,7 @@ from .config import AudioConfig
 from .models.vocos import Vocos
 
 EXCERPT_FRAMES = 64  # 1.5 s
+WAVEFORM_FRAMES = 16  # of an excerpt whose waveform is made
 MARGIN_FRAMES = 4  # on either side, whose STFT frames see the excerpt's ends
 LEAST_MAGNITUDE = 1e-3  # below it, all magnitudes count alike: 94 dB below those of a loud clip
 LEVELS_DBFS = (-36.0, -12.0)
@@ -78,6 +79,20 @@ def log_mel_and_magnitude(waveform: Tensor, config: AudioConfig) -> tuple[Tensor
     log_mel = features.power_to_db(features.mel_power(magnitude**2, config), amin=config.amin)
     inner = slice(MARGIN_FRAMES, -MARGIN_FRAMES)
     return log_mel[:, :, inner], magnitude[:, :, inner]
+
+
+def log_mel_and_waveform(
+    clips: np.ndarray, *, batch_size: int, config: AudioConfig, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Log-mel in dB (B, n_mels, T) of random excerpts and their waveforms (B, T * hop_length).
+
+    0.37 s, as MelGAN's; in -1..1.
+    """
+    waveform = random_excerpts(clips, batch_size=batch_size, config=config, rng=rng)
+    waveform = waveform / waveform.abs().amax(dim=1, keepdim=True).clamp_min(1.0)
+    first, last = MARGIN_FRAMES, MARGIN_FRAMES + WAVEFORM_FRAMES
+    samples = slice(first * config.hop_length, last * config.hop_length)
+    return features.log_mel(waveform, config)[:, :, first:last], waveform[:, samples]
 
 
 def magnitude_losses(magnitude: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,8 @@ Notebook 08. Layers as published; widths can be narrowed for a CPU.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
@@ -100,7 +102,7 @@ class MultiPeriodDiscriminator(nn.Module):
         widths = [1, width, 4 * width, 16 * width, 32 * width]
         layers = [
             weight_norm(nn.Conv2d(a, b, (5, 1), (3, 1), padding=(2, 0)))
-            for a, b in zip(widths[:-1], widths[1:], strict=True)
+            for a, b in pairwise(widths)
         ]
         layers.append(weight_norm(nn.Conv2d(widths[-1], widths[-1], (5, 1), padding=(2, 0))))
         layers.append(weight_norm(nn.Conv2d(widths[-1], 1, (3, 1), padding=(1, 0))))

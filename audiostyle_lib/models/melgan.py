@@ -92,7 +92,8 @@ class PQMF(nn.Module):
     """Pseudo-quadrature mirror filters: a waveform (B, 1, n) as `bands` sub-bands (B, bands, n / bands).
 
     Cosine-modulated Kaiser-windowed sinc (Nguyen, IEEE TSP 42(1), 1994). Taps, cutoff (in units of the
-    Nyquist frequency) and beta as in Multi-band MelGAN; there and back, away from the ends, leaves an error of -64 dB.
+    Nyquist frequency) and beta as in Multi-band MelGAN; there and back, away from the ends, leaves an
+    error of -64 dB.
     """
 
     def __init__(self, bands: int = 4, *, taps: int = 62, cutoff: float = 0.142, beta: float = 9.0):

@@ -91,9 +91,8 @@ class Vocos(nn.Module):
         return self.head(self.norm_out(x.transpose(1, 2))).transpose(1, 2)
 
     def _magnitude(self, log_mel_db: Tensor, correction: Tensor) -> Tensor:
-        prior = mel_inversion.mel_to_magnitude(log_mel_db, self.config, steps=0)
         correction = correction.clamp(-self.MAX_CORRECTION, self.MAX_CORRECTION)
-        power = prior**2 * (2 * correction).exp()
+        power = mel_inversion.starting_power(log_mel_db, self.config) * (2 * correction).exp()
         mel = 10 ** (log_mel_db / 10)
         power = mel_inversion.towards_mel(power, mel, self.config, steps=self.MEL_UPDATES)
         return power.clamp_min(self.config.amin).sqrt()

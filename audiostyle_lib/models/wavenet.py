@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torchaudio.functional import mu_law_decoding, mu_law_encoding
 
 
 class GatedLayer(nn.Module):
@@ -74,25 +75,14 @@ class WaveNet(nn.Module):
         x = (log_mel_db - self.CENTRE_DB) / self.SCALE_DB
         return [layer.condition(x) for layer in self.layers]
 
-    def encode(self, waveform: Tensor) -> Tensor:
-        """Levels 0 .. classes - 1 of a waveform in -1..1."""
-        from torchaudio.functional import mu_law_encoding
-
-        return mu_law_encoding(waveform, self.classes)
-
-    def decode(self, levels: Tensor) -> Tensor:
-        """Waveform in -1..1."""
-        from torchaudio.functional import mu_law_decoding
-
-        return mu_law_decoding(levels, self.classes)
-
     def forward(self, waveform: Tensor, log_mel_db: Tensor) -> Tensor:
         """Logits (B, classes, n): those at sample i are for sample i, from the samples before it.
 
         `waveform` is (B, n); frame t of the log-mel conditions samples t * hop_length and following.
         """
         n = waveform.shape[1]
-        previous = nn.functional.pad(self.decode(self.encode(waveform)), (1, 0))[:, :-1]
+        heard = mu_law_decoding(mu_law_encoding(waveform, self.classes), self.classes)
+        previous = nn.functional.pad(heard, (1, 0))[:, :-1]
         x, total = self.embed(previous[:, None]), 0.0
         for layer, condition in zip(self.layers, self._conditions(log_mel_db), strict=True):
             held = condition.repeat_interleave(self.hop_length, dim=2)[:, :, :n]
@@ -111,7 +101,8 @@ class WaveNet(nn.Module):
         """
         generator = torch.Generator().manual_seed(seed)
         conditions = self._conditions(log_mel_db)
-        kept = [x.new_zeros(1, layer.now.in_channels, layer.dilation) for x, layer in zip(conditions, self.layers, strict=True)]  # fmt: skip
+        channels = self.embed.out_channels
+        kept = [log_mel_db.new_zeros(1, channels, layer.dilation) for layer in self.layers]
         waveform = torch.zeros(n_samples)
         sample = torch.zeros(1, 1, 1, device=log_mel_db.device)
         for i in range(n_samples):
@@ -124,7 +115,7 @@ class WaveNet(nn.Module):
                 total = total + skip
             probability = self.head(total)[0, :, 0].softmax(dim=0).cpu()
             level = torch.multinomial(probability, 1, generator=generator)
-            sample = self.decode(level).to(log_mel_db.device).reshape(1, 1, 1)
+            sample = mu_law_decoding(level, self.classes).to(log_mel_db.device).reshape(1, 1, 1)
             waveform[i] = sample.item()
             if progress is not None and (i + 1) % max(1, n_samples // 100) == 0:
                 progress(i + 1, n_samples)
