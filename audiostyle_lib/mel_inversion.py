@@ -118,9 +118,8 @@ def starting_power(log_mel_db: Tensor, config: AudioConfig) -> Tensor:
         log_mel_db.transpose(1, 2) / 10
     )  # a frame's bins side by side, as updates want them
     device = str(mel.device)
-    lowest = (mel @ (FLOOR * _band_mean(config, device)).T).clamp_min_(config.amin)
-    inverse = mel @ _pseudo_inverse(config, device).T
-    return torch.maximum(inverse, lowest, out=inverse).transpose(1, 2)
+    lowest = (mel @ (FLOOR * _band_mean(config, device)).T).clamp_min(config.amin)
+    return torch.maximum(mel @ _pseudo_inverse(config, device).T, lowest).transpose(1, 2)
 
 
 def mel_to_magnitude(log_mel_db: Tensor, config: AudioConfig, *, steps: int = KL_STEPS) -> Tensor:

@@ -12,10 +12,12 @@ from functools import lru_cache
 import numba
 import numpy as np
 import scipy.fft
+import torch
 
 from .pieces import for_each_piece
 
 LEVELS_PER_NEPER = 40 / np.log(10)  # of a loudness told to half a dB
+TURN = np.float32(2 * np.pi)
 HANN_GAMMA = 0.25645  # of the Gaussian nearest to a Hann window, times n_fft^2 (Prusa et al., 2017)
 
 
@@ -231,8 +233,9 @@ def _integrate(level, n_levels, step, slope, phase, done):
                 if not inside or done[j]:
                     continue
                 gradient = step if side < 2 else slope
-                change = 0.5 * (gradient[i] + gradient[j])
-                phase[j] = phase[i] + (change if side % 2 == 0 else -change)
+                change = np.float32(0.5) * (gradient[i] + gradient[j])
+                angle = phase[i] + (change if side % 2 == 0 else -change)
+                phase[j] = angle - TURN * np.floor(angle / TURN)  # float32 is exact near 0 only
                 done[j] = 1
                 behind[j] = queue[level[j]]
                 queue[level[j]] = j
@@ -262,12 +265,12 @@ def heap_integration(
 
     Returns
     -------
-    (T, F), not wrapped to one turn
+    (T, F) float32, in 0..3 pi
     """
     n_bins = magnitude.shape[1]
     gamma = HANN_GAMMA * n_fft**2 / (hop_length * n_fft)  # over the lattice's hop and bins
     floor = max(tolerance * float(magnitude.max(initial=0.0)), 1e-12)
-    advance = (2 * np.pi * hop_length / n_fft * np.arange(n_bins)).astype(np.float32)
+    advance = (2 * np.pi * (hop_length * np.arange(n_bins) / n_fft % 1)).astype(np.float32)
     log_magnitude, step, slope = np.empty((3, *magnitude.shape), dtype=np.float32)
     level = np.empty(magnitude.shape, dtype=np.int16)
 
@@ -284,9 +287,11 @@ def heap_integration(
 
     for_each_piece(of_frames, len(magnitude))
     for_each_piece(between_frames, len(magnitude))
-    turned = np.pi * (np.arange(n_bins) % 2)  # a frame's FFT begins half a window before its centre
-    phase = np.random.default_rng(seed).random(magnitude.shape, dtype=np.float32) * (2 * np.pi)
-    phase = phase.astype(np.float64)
+    turned = np.float32(np.pi) * (
+        np.arange(n_bins, dtype=np.float32) % 2
+    )  # a frame's FFT begins half a window before its centre
+    phase = np.random.default_rng(seed).random(magnitude.shape, dtype=np.float32)
+    phase *= TURN
     done = np.where(magnitude < floor, np.uint8(2), np.uint8(0))
     if len(known) > 0:
         phase[: len(known)] = known - turned
@@ -302,21 +307,7 @@ def _slope_in_time(log_magnitude: np.ndarray) -> np.ndarray:
     return np.gradient(log_magnitude, axis=0)
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True)
-def _polar(magnitude, phase, spectrum):
-    for t in range(magnitude.shape[0]):
-        for k in range(magnitude.shape[1]):
-            turns = phase[t, k] / (2 * np.pi)
-            angle = np.float32(2 * np.pi * (turns - np.floor(turns)))  # % would take twice as long
-            spectrum[t, k] = magnitude[t, k] * complex(np.cos(angle), np.sin(angle))
-
-
 def polar(magnitude: np.ndarray, phase: np.ndarray) -> np.ndarray:
     """Complex64 spectrum (T, F) of a magnitude and a phase in radians."""
-    spectrum = np.empty(magnitude.shape, dtype=np.complex64)
-
-    def piece(first: int, last: int) -> None:
-        _polar(magnitude[first:last], phase[first:last], spectrum[first:last])
-
-    for_each_piece(piece, len(magnitude))
-    return spectrum
+    modulus, angle = torch.from_numpy(magnitude), torch.from_numpy(phase.astype(np.float32))
+    return torch.polar(modulus, angle).numpy()

@@ -32,6 +32,25 @@ def test_identical_items_are_perfect(clip, config):
     assert metrics.spectral_convergence(waveform, waveform, config) == -np.inf
 
 
+def test_multi_resolution_stft_of_a_gain_is_known(clip):
+    """Half the amplitude: a relative error of a half, and log 2 everywhere."""
+    x = clip(1.0) + 0.1 * np.random.default_rng(0).standard_normal(22_050).astype(np.float32)
+    assert metrics.multi_resolution_stft(x, x) == pytest.approx(0, abs=1e-6)
+    assert metrics.multi_resolution_stft(0.5 * x, x) == pytest.approx(0.5 + np.log(2), abs=0.01)
+
+
+def test_visqol_falls_with_noise_and_wants_a_second_that_is_not_silent(clip, config):
+    x = clip(2.0)
+    noise = np.random.default_rng(0).standard_normal(len(x)).astype(np.float32)
+    scores = [metrics.visqol(x + a * noise, x, config) for a in (0.0, 1e-3, 0.1)]
+    assert 5 > scores[0] > scores[1] > scores[2] > 1
+    assert scores[0] == pytest.approx(4.73, abs=0.01)
+    assert metrics.visqol(0.5 * x, x, config) == pytest.approx(scores[0], abs=0.01)  # of no level
+    assert np.isnan(metrics.visqol(0 * x, x, config)) and np.isnan(metrics.visqol(x, 0 * x, config))
+    with pytest.raises(ValueError, match="needs a second"):
+        metrics.visqol(x[:9000], x[:9000], config)
+
+
 def test_cosine_is_a_mean_over_items_of_directions():
     a = torch.tensor([[[3.0, 0.0]], [[0.0, 2.0]], [[1.0, 1.0]]])
     b = torch.tensor([[[6.0, 0.0]], [[5.0, 0.0]], [[-1.0, -1.0]]])

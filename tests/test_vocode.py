@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from audiostyle_lib import audio, features, mel_inversion, metrics, phase_recovery, vocode
+from audiostyle_lib.config import AudioConfig, ConfigMismatchError
+from audiostyle_lib.models.vocos import Vocos
 
 
 def one(waveform: np.ndarray) -> torch.Tensor:
@@ -95,11 +97,13 @@ def test_a_scaled_spectrum_keeps_its_phases_and_has_the_mel_spectrogram(clip, co
     x = clip(0.5)
     mel = features.mel_power(features.stft(one(x), config).abs() ** 2, config)[0].numpy().T
     rng = np.random.default_rng(0)
-    spectrum = (rng.normal(size=(len(mel), 1025)) + 1j * rng.normal(size=(len(mel), 1025))).astype(
-        np.complex64
-    )
-    scaled = spectrum.copy()
-    mel_inversion.scale_towards_mel(scaled, np.ascontiguousarray(mel), config, steps=100)
+    shape = (len(mel), 1025)
+    spectrum = (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(np.complex64)
+    scaled, nothing = spectrum.copy(), np.zeros_like(spectrum)
+    for _ in range(100):
+        mel_inversion.scale_towards_mel(
+            scaled.copy(), nothing, 0.0, np.ascontiguousarray(mel), config, scaled
+        )
     scale = scaled / spectrum
     assert np.abs(scale.imag).max() < 1e-4 * np.abs(scale).max() and scale.real.min() >= 0
     power = torch.from_numpy(np.abs(scaled.T[None]) ** 2)
@@ -256,14 +260,30 @@ def test_heap_integration_keeps_known_phases_and_continues_them(clip):
     assert error.sum() < 0.2 * (np.abs(spectrum[8]) ** 2).sum()  # 2 by chance
 
 
+def test_momentum_goes_on_from_the_step_before(clip, config):
+    """`rebuilt` - factor `previous`, scaled; `previous` is replaced."""
+    x = clip(0.3)
+    spectrum = phase_recovery.stft(x, 2048, 512)
+    mel = features.mel_power(features.stft(one(x), config).abs() ** 2, config)[0].numpy().T
+    mel = np.ascontiguousarray(mel)
+    previous, found = 0.5 * spectrum, np.empty_like(spectrum)
+    mel_inversion.scale_towards_mel(spectrum, previous, 0.4, mel, config, found)
+    np.testing.assert_array_equal(previous, spectrum)
+    inside = slice(1, 1020)  # 0 Hz and the topmost bins lie in no filter and keep 0.8 of it
+    np.testing.assert_allclose(found[:, inside], spectrum[:, inside], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found[:, 0], 0.8 * spectrum[:, 0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("vocoder", vocode.FROM_LOG_MEL)
 @pytest.mark.parametrize("seconds", [0.2, 7.3])
-def test_long_spectrograms_are_joined_without_a_seam(clip, config, monkeypatch, seconds):
+def test_long_spectrograms_are_joined_without_a_seam(clip, config, monkeypatch, seconds, vocoder):
     """In blocks of 1.5 s as good as in one piece, and no louder where they meet than anywhere else."""
     x = clip(seconds)
     log_mel = features.log_mel(one(x), config)
-    whole = vocode.mel_to_waveform(log_mel, config, n_samples=len(x), iterations=4)[0].numpy()
+    settings_ = {"n_samples": len(x), "vocoder": vocoder}
+    whole = vocode.mel_to_waveform(log_mel, config, **settings_)[0].numpy()
     monkeypatch.setattr(vocode, "BLOCK_FRAMES", 64)
-    joined = vocode.mel_to_waveform(log_mel, config, n_samples=len(x), iterations=4)[0].numpy()
+    joined = vocode.mel_to_waveform(log_mel, config, **settings_)[0].numpy()
     assert joined.shape == x.shape and np.isfinite(joined).all()
     scores = [metrics.log_mel_l1(y, x, config) for y in (whole, joined)]
     assert scores[1] < 1.1 * scores[0]
@@ -274,15 +294,16 @@ def test_long_spectrograms_are_joined_without_a_seam(clip, config, monkeypatch, 
         assert jump[seam - 3 : seam + 3].max() <= np.quantile(near, 0.999) * 1.5
 
 
-def test_ten_minutes_need_little_memory():
-    code = """
+@pytest.mark.parametrize("vocoder", ["pghi", "neural"])
+def test_ten_minutes_need_little_memory(vocoder):
+    code = f"""
 import resource, torch
 from audiostyle_lib import config, vocode
 c = config.AudioConfig()
 log_mel = 20 * torch.rand(1, c.n_mels, 1 + 600 * c.sample_rate // c.hop_length) - 40
-vocode.mel_to_waveform(log_mel[:, :, :3000], c, iterations=1)
+vocode.mel_to_waveform(log_mel[:, :, :4100], c, vocoder="{vocoder}", iterations=1)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-y = vocode.mel_to_waveform(log_mel, c, iterations=1)
+y = vocode.mel_to_waveform(log_mel, c, vocoder="{vocoder}", iterations=1)
 assert y.shape[1] == (log_mel.shape[2] - 1) * c.hop_length and bool(y.isfinite().all())
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
@@ -292,12 +313,82 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
     assert float(result.stdout) < 200  # MB; the waveform itself takes 53, twice
 
 
+@pytest.mark.parametrize("vocoder", vocode.VOCODERS)
+def test_silence_stays_silent(config, vocoder):
+    n_samples = 22_050
+    spectrum = torch.zeros(1, 1025, config.n_frames(n_samples), dtype=torch.complex64)
+    no_gain = torch.zeros(1, 128, spectrum.shape[2])
+    y = vocode.render(spectrum, no_gain, config, n_samples=n_samples, vocoder=vocoder)
+    assert y.shape == (1, n_samples) and float(y.abs().max()) < 1e-3
+
+
+@pytest.mark.parametrize("vocoder", vocode.FROM_LOG_MEL)
+@pytest.mark.parametrize("gain_db", [0.0, 60.0])
+def test_a_full_scale_square_wave_never_clips(tone, config, vocoder, gain_db):
+    x = np.sign(tone(220.0, 1.0))
+    log_mel = features.log_mel(one(x), config) + gain_db
+    y = vocode.mel_to_waveform(log_mel, config, n_samples=len(x), vocoder=vocoder)[0].numpy()
+    assert np.isfinite(y).all() and 0.5 < np.abs(y).max() <= 1.0
+
+
+# The network ----------------------------------------------------------------------------------
+
+
+def test_pretrained_network_gives_the_mel_spectrogram_back(clip, config):
+    x = clip(1.0)
+    log_mel = features.log_mel(one(x), config)
+    magnitude = vocode.load_model(config).magnitude(log_mel).detach()
+    again = features.power_to_db(features.mel_power(magnitude**2, config))
+    assert float((again - log_mel)[log_mel > log_mel.max() - 60].abs().mean()) < 1.2
+
+
+def test_pretrained_network_is_nearer_to_the_magnitudes_than_inversion(clip, config):
+    x = clip(3.0)
+    true = features.stft(one(x), config).abs()
+    log_mel = features.log_mel(one(x), config)
+
+    def distance(magnitude):
+        return float((magnitude - true).norm() / true.norm())
+
+    learned = distance(vocode.load_model(config).magnitude(log_mel).detach())
+    assert learned < 0.9 * distance(mel_inversion.mel_to_magnitude(log_mel, config))
+
+
+def test_model_of_another_front_end_is_refused_in_one_line(clip, config):
+    other = AudioConfig(hop_length=256)
+    with pytest.raises(ConfigMismatchError, match=r"hop_length 512 instead of 256"):
+        vocode.load_model(other)
+    with pytest.raises(ConfigMismatchError, match=r"hop_length 256 instead of 512") as error:
+        vocode.mel_to_waveform(
+            features.log_mel(one(clip(0.2)), config), config, vocoder="neural",
+            model=Vocos(config=other, channels=8, hidden=8, blocks=1),
+        )  # fmt: skip
+    assert "\n" not in str(error.value)
+
+
+def test_blocks_of_the_network_are_the_whole(clip, config):
+    """A block's magnitudes are those of the whole spectrogram: it is heard with its surroundings."""
+    log_mel = features.log_mel(one(clip(6.0)), config)[0]
+    model = vocode.load_model(config)
+    n_frames = log_mel.shape[1]
+    whole = vocode._magnitude(log_mel, 0, n_frames, model, config)
+    for first, last in ((0, 90), (90, 180), (180, n_frames)):
+        part = vocode._magnitude(log_mel, first, last, model, config)
+        np.testing.assert_allclose(part, whole[first:last], rtol=1e-3, atol=1e-5)
+
+
 # The choice -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("vocoder", "worst_sc", "worst_l1"),
-    [("gain", -100, 0.01), ("content_phase", -12, 3.0), ("griffin_lim", -6, 4.0)],
+    [
+        ("gain", -100, 0.01),
+        ("content_phase", -12, 3.0),
+        ("griffin_lim", -6, 3.0),
+        ("pghi", -6, 2.0),
+        ("neural", -6, 2.0),
+    ],
 )
 def test_every_vocoder_gives_the_content_back_at_zero_gain(
     clip, config, vocoder, worst_sc, worst_l1
@@ -323,5 +414,8 @@ def test_every_vocoder_applies_the_gain(clip, config):
 
 def test_unknown_vocoder_names_the_choices(clip, config):
     spectrum = features.stft(one(clip(0.2)), config)
-    with pytest.raises(ValueError, match="'world': choose one of gain, griffin_lim, content_phase"):
+    choices = "choose one of gain, content_phase, griffin_lim, pghi, neural"
+    with pytest.raises(ValueError, match=f"'world': {choices}"):
         vocode.render(spectrum, torch.zeros(1, 128, 1), config, n_samples=4410, vocoder="world")
+    with pytest.raises(ValueError, match="content_phase needs the content's STFT"):
+        vocode.mel_to_waveform(torch.zeros(1, 128, 9), config, vocoder="content_phase")
