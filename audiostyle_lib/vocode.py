@@ -51,8 +51,10 @@ VOCODERS = {
 FROM_LOG_MEL = tuple(name for name, vocoder in VOCODERS.items() if vocoder.phase != "content")
 
 
-def vocoder_named(name: str) -> Vocoder:
+def vocoder_named(name: str | Vocoder) -> Vocoder:
     """The entry of `VOCODERS`; raise `ValueError` naming the choices if there is none."""
+    if isinstance(name, Vocoder):
+        return name
     if name not in VOCODERS:
         raise ValueError(f"unknown vocoder {name!r}: choose one of {', '.join(VOCODERS)}")
     return VOCODERS[name]
@@ -159,8 +161,7 @@ def mel_to_waveform(
     config: AudioConfig,
     *,
     n_samples: int | None = None,
-    vocoder: str = "pghi",
-    iterations: int | None = None,
+    vocoder: str | Vocoder = "pghi",
     model: Vocos | None = None,
     seed: int = 0,
 ) -> Tensor:
@@ -172,9 +173,8 @@ def mel_to_waveform(
 
     Parameters
     ----------
-    vocoder : one of `FROM_LOG_MEL`
-    iterations : Griffin-Lim steps, the vocoder's own number if None
-    model : for the vocoder ``neural``, the pretrained one if None
+    vocoder : one of `FROM_LOG_MEL`, or another that needs no content
+    model : network of a vocoder with one, the pretrained one if None
     seed : of random phases
 
     Notes
@@ -194,11 +194,10 @@ def mel_to_waveform(
         require_same_front_end(config, model.config, what="the vocoder")
     else:
         model = None
-    steps = way.iterations if iterations is None else iterations
 
     def to_spectrum(log_mel: Tensor, first: int, last: int, kept: np.ndarray) -> np.ndarray:
         magnitude = _magnitude(log_mel, first, last, model, config)
-        return _block(log_mel[:, first:last], magnitude, way, steps, config, seed, kept)
+        return _block(log_mel[:, first:last], magnitude, way, config, seed, kept)
 
     items = [_in_blocks(x, config, n_samples, to_spectrum) for x in log_mel_db]
     return torch.from_numpy(np.stack(items))
@@ -239,7 +238,7 @@ def _in_blocks(
 
 
 def _block(
-    log_mel_db: Tensor, magnitude: np.ndarray, way: Vocoder, iterations: int, config: AudioConfig,
+    log_mel_db: Tensor, magnitude: np.ndarray, way: Vocoder, config: AudioConfig,
     seed: int, kept: np.ndarray,
 ) -> np.ndarray:  # fmt: skip
     """Spectrum (T, F) of a piece of log-mel (n_mels, T) whose first frames are `kept`."""
@@ -252,9 +251,9 @@ def _block(
     spectrum = phase_recovery.polar(magnitude, angle)
     spectrum[: len(kept)] = kept
     size = {**lattice, "n_samples": len(magnitude) * config.hop_length - 1, "n_known": len(kept)}
-    if iterations:
+    if way.iterations:
         spectrum = phase_recovery.griffin_lim(
-            spectrum, **size, iterations=iterations, momentum=MOMENTUM
+            spectrum, **size, iterations=way.iterations, momentum=MOMENTUM
         )
     mel = np.ascontiguousarray((10 ** (log_mel_db / 10)).cpu().T)
     previous = np.zeros_like(spectrum)

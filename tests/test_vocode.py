@@ -115,7 +115,7 @@ def test_a_scaled_spectrum_keeps_its_phases_and_has_the_mel_spectrogram(clip, co
 
 def test_inverted_silence_is_silent(config):
     log_mel = torch.full((1, 128, 20), -100.0)
-    y = vocode.mel_to_waveform(log_mel, config, iterations=2)
+    y = vocode.mel_to_waveform(log_mel, config)
     assert y.shape == (1, 19 * config.hop_length) and float(y.abs().max()) < 1e-4
 
 
@@ -301,9 +301,9 @@ import resource, torch
 from audiostyle_lib import config, vocode
 c = config.AudioConfig()
 log_mel = 20 * torch.rand(1, c.n_mels, 1 + 600 * c.sample_rate // c.hop_length) - 40
-vocode.mel_to_waveform(log_mel[:, :, :4100], c, vocoder="{vocoder}", iterations=1)
+vocode.mel_to_waveform(log_mel[:, :, :4100], c, vocoder="{vocoder}")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-y = vocode.mel_to_waveform(log_mel, c, vocoder="{vocoder}", iterations=1)
+y = vocode.mel_to_waveform(log_mel, c, vocoder="{vocoder}")
 assert y.shape[1] == (log_mel.shape[2] - 1) * c.hop_length and bool(y.isfinite().all())
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
