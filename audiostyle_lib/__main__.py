@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     m.set_defaults(run=_pretrain_transfer)
     m = models.add_parser("vocoder", help="log-mel to magnitudes")
     m.add_argument("--profile", default="long", help="whose corpus it hears")
-    m.add_argument("--steps", type=_at_least(1, int), default=10_000)
+    m.add_argument("--steps", type=_at_least(1, int), default=8_000)
     m.add_argument("--seed", type=int, default=0)
     m.add_argument("--device", default="auto")
     m.set_defaults(run=_pretrain_vocoder)

@@ -80,13 +80,16 @@ def _griffin_lim(x: np.ndarray, config: AudioConfig) -> Task:
 def _heap_integration(x: np.ndarray, config: AudioConfig) -> Task:
     magnitude = features.stft(torch.from_numpy(x)[None], config).abs()
 
-    def ours():
+    def ours(iterations: int) -> np.ndarray:
+        settings = {"n_samples": len(x), "iterations": iterations}
         start = vocode.heap_integration(magnitude, config)
-        return vocode.griffin_lim(magnitude, config, n_samples=len(x), iterations=4, phase=start)[
-            0
-        ].numpy()
+        return vocode.griffin_lim(magnitude, config, phase=start, **settings)[0].numpy()
 
-    return {"ours": ours, "librosa griffinlim": _griffin_lim(x, config)["librosa"]}
+    return {
+        "ours": lambda: ours(8),
+        "ours, 4 iterations": lambda: ours(4),
+        "librosa griffinlim": _griffin_lim(x, config)["librosa"],
+    }
 
 
 def _mel_to_waveform(x: np.ndarray, config: AudioConfig) -> Task:
@@ -110,7 +113,7 @@ def _mel_to_waveform(x: np.ndarray, config: AudioConfig) -> Task:
 TASKS = {
     "waveform to log-mel": _log_mel,
     "Griffin-Lim, 32 iterations": _griffin_lim,
-    "PGHI and 4 iterations": _heap_integration,
+    "PGHI and 8 iterations": _heap_integration,
     "log-mel to waveform": _mel_to_waveform,
 }
 
