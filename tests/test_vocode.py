@@ -322,6 +322,15 @@ def test_silence_stays_silent(config, vocoder):
     assert y.shape == (1, n_samples) and float(y.abs().max()) < 1e-3
 
 
+@pytest.mark.parametrize("vocoder", vocode.VOCODERS)
+@pytest.mark.parametrize("n_samples", [1, 511, 512, 2047])
+def test_the_shortest_clips_come_back_finite_and_as_long(clip, config, vocoder, n_samples):
+    spectrum = features.stft(one(clip(0.2)[:n_samples]), config)
+    no_gain = torch.zeros(1, 128, spectrum.shape[2])
+    y = vocode.render(spectrum, no_gain, config, n_samples=n_samples, vocoder=vocoder)
+    assert y.shape == (1, n_samples) and bool(y.isfinite().all()) and float(y.abs().max()) <= 1
+
+
 @pytest.mark.parametrize("vocoder", vocode.FROM_LOG_MEL)
 @pytest.mark.parametrize("gain_db", [0.0, 60.0])
 def test_a_full_scale_square_wave_never_clips(tone, config, vocoder, gain_db):
