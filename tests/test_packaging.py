@@ -25,6 +25,7 @@ DEPENDENCIES = [
     ]
 ]
 MAX_BYTES = 2_000_000
+MAX_WEIGHT_BYTES = 16_000_000  # all pretrained files together
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +125,8 @@ def test_no_large_files(repository_files):
         if f.stat().st_size > MAX_BYTES and f.suffix != ".safetensors"
     }
     assert large == {}
+    weights = [f.stat().st_size for f in repository_files if f.suffix == ".safetensors"]
+    assert sum(weights) < MAX_WEIGHT_BYTES
 
 
 def test_no_audio_of_others(repository_files):
