@@ -33,12 +33,14 @@ class Vocoder:
     phase : the ``content``'s, ``random``, or by ``heap`` integration
     iterations : Griffin-Lim steps towards these magnitudes
     mel_steps : steps after them towards a signal with this log-mel, whatever its magnitudes
+    tolerance : of heap integration: bins below this share of the loudest begin with a random phase
     """
 
     magnitude: str
     phase: str
     iterations: int = 0
     mel_steps: int = 0
+    tolerance: float = 1e-3
 
 
 VOCODERS = {
@@ -46,7 +48,7 @@ VOCODERS = {
     "content_phase": Vocoder("inversion", "content"),
     "griffin_lim": Vocoder("inversion", "random", iterations=32),
     "pghi": Vocoder("inversion", "heap", iterations=4, mel_steps=8),
-    "neural": Vocoder("network", "heap", mel_steps=6),
+    "neural": Vocoder("network", "heap", mel_steps=6, tolerance=1e-2),
 }
 FROM_LOG_MEL = tuple(name for name, vocoder in VOCODERS.items() if vocoder.phase != "content")
 
@@ -246,7 +248,7 @@ def _block(
     if way.phase == "random":
         angle = np.random.default_rng(seed).uniform(-np.pi, np.pi, magnitude.shape)
     else:
-        known = {"known": np.angle(kept), "seed": seed}
+        known = {"known": np.angle(kept), "seed": seed, "tolerance": way.tolerance}
         angle = phase_recovery.heap_integration(magnitude, **lattice, **known)
     spectrum = phase_recovery.polar(magnitude, angle)
     spectrum[: len(kept)] = kept
