@@ -22,11 +22,13 @@ FLOOR = 0.1  # of a bin's power where the pseudo-inverse begins, as a share of t
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)
 def _pseudo_inverse(config: AudioConfig, device: str) -> Tensor:
     return torch.linalg.pinv(features._mel_basis(config, "cpu")).to(device)
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)
 def _band_mean(config: AudioConfig, device: str) -> Tensor:
     """(F, n_mels): every bin's mean power in the bands that it lies in."""
     basis = features._mel_basis(config, "cpu")

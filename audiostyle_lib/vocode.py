@@ -79,6 +79,7 @@ def load_model(config: AudioConfig, device: str = "cpu") -> Vocos:
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)
 def _band_to_bin(config: AudioConfig, device: str) -> Tensor:
     """(n_fft // 2 + 1, n_mels): weights, summing to 1, with which a bin mixes the bands above it."""
     basis = features._mel_basis(config, "cpu").clone()

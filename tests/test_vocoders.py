@@ -11,6 +11,7 @@ from torch.testing import assert_close
 from torchaudio.functional import mu_law_encoding
 
 from audiostyle_lib import adversarial, checkpoint, features, vocoder_training
+from audiostyle_lib.config import AudioConfig
 from audiostyle_lib.models.discriminators import (
     Discriminators,
     MultiPeriodDiscriminator,
@@ -295,6 +296,19 @@ def test_magnitude_losses_of_a_gain(config):
     log_l1, convergence = vocoder_training.magnitude_losses(2 * target, target)
     assert float(log_l1) == pytest.approx(np.log(2), rel=1e-5)
     assert float(convergence) == pytest.approx(1, rel=1e-5)
+
+
+def test_a_network_heard_first_can_be_trained_after():
+    """Constants that are kept from a call in inference mode must not refuse a gradient."""
+    config = AudioConfig(n_mels=40)  # of no other test, so nothing is kept yet
+    waveform = torch.randn(1, 8192)
+    with torch.inference_mode():
+        log_mel = features.log_mel(waveform, config)
+        Vocos(config=config, **SMALL_VOCOS)(log_mel)
+    model = Vocos(config=config, **SMALL_VOCOS, learned_phase=True)
+    error = (features.log_mel(model(log_mel.clone()), config) - log_mel).abs().mean()
+    error.backward()
+    assert all(bool(p.grad.isfinite().all()) for p in model.parameters())
 
 
 def test_magnitude_network_learns_and_resumes_to_the_same_weights(pcm, config, tmp_path):
