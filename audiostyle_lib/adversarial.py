@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torchaudio.functional import mu_law_encoding
 
-from . import features, training, vocoder_training
+from . import features, metrics, training, vocoder_training
 from .config import AudioConfig
 from .models.discriminators import (
     Discriminators,
@@ -27,6 +27,7 @@ from .models.discriminators import (
 from .models.melgan import MelGAN, MultiBandMelGAN
 from .models.vocos import Vocos
 from .models.wavenet import WaveNet
+from .vocoder_training import HELD_OUT, batches
 
 NEPERS_PER_DB = np.log(10) / 20
 SUB_BAND_STFT = {
@@ -210,45 +211,38 @@ def train(
     torch.manual_seed(seed)
     epochs = min(10, steps)
     steps_per_epoch = max(1, steps // epochs)
+    total = epochs * steps_per_epoch
     if name == "WaveNet":
         model = generator = WaveNet(n_mels=config.n_mels, hop_length=config.hop_length)
-        step, settings = wavenet_step, {"lr": 1e-3}
+        step, optimiser = wavenet_step, {"lr": 1e-3}
     else:
         recipe = RECIPES[name]
-        total = epochs * steps_per_epoch
         model = Adversaries(recipe, config=config, steps=total, mpd_width=mpd_width)
         generator, step = model.generator, adversarial_step
-        settings = {"lr": recipe.lr, "betas": recipe.betas}
+        optimiser = {"lr": recipe.lr, "betas": recipe.betas}
 
-    def batches(clips: np.ndarray, key: tuple[int, ...], n: int):
-        rng = np.random.default_rng(key)
-        for _ in range(n):
-            pair = vocoder_training.log_mel_and_waveform(
-                clips, batch_size=batch_size, config=config, rng=rng
-            )
-            yield tuple(x.to(device) for x in pair)
+    settings = {"batch_size": batch_size, "config": config, "device": device}
+    pair = vocoder_training.log_mel_and_waveform
+    held_out = list(batches(valid, pair, n=2, key=(seed, HELD_OUT), **settings))
 
-    held_out = list(batches(valid, (seed, 1 << 20), 2))
+    def epoch_batches(epoch: int):
+        return batches(clips, pair, n=steps_per_epoch, key=(seed, epoch), **settings)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         if name == "WaveNet":
-            losses = [wavenet_step(model, batch)[0] for batch in held_out]
-            return {"valid_cross_entropy": float(torch.stack(losses).mean())}
-        errors = [_log_mel_l1(generator(x).flatten(1), y, config) for x, y in held_out]
-        return {"valid_log_mel_l1": float(torch.stack(errors).mean())}
+            losses = [float(wavenet_step(model, batch)[0]) for batch in held_out]
+            return {"valid_cross_entropy": float(np.mean(losses))}
+        errors = [
+            metrics.log_mel_l1(made.numpy(), real.numpy(), config)
+            for log_mel, waveform in held_out
+            for made, real in zip(generator(log_mel).flatten(1).cpu(), waveform.cpu(), strict=True)
+        ]
+        return {"valid_log_mel_l1": float(np.mean(errors))}
 
-    recipe = {"model": {}, "name": name, "corpus": corpus_sha256, "batch_size": batch_size}
+    facts = {"name": name, "corpus": corpus_sha256, "batch_size": batch_size}
     curves = training.fit(
-        model, step=step, batches=lambda epoch: batches(clips, (seed, epoch), steps_per_epoch),
-        steps_per_epoch=steps_per_epoch, epochs=epochs, path=path,
-        recipe={**recipe, "mpd_width": mpd_width}, config=config, seed=seed, device=device,
-        evaluate=evaluate, warmup=epochs * steps_per_epoch // 10, label=name, **settings,
+        model, step=step, batches=epoch_batches, steps_per_epoch=steps_per_epoch, epochs=epochs,
+        path=path, recipe={"model": {}, **facts, "mpd_width": mpd_width}, config=config, seed=seed,
+        device=device, evaluate=evaluate, warmup=total // 10, label=name, **optimiser,
     )  # fmt: skip
     return generator, curves
-
-
-def _log_mel_l1(made: Tensor, real: Tensor, config: AudioConfig) -> Tensor:
-    """Mean absolute difference in dB between log-mels of waveforms (B, n_samples), top 80 dB."""
-    made, real = (features.log_mel(x[:, : made.shape[1]], config) for x in (made, real))
-    floor = real.amax(dim=(1, 2), keepdim=True) - 80
-    return (made.maximum(floor) - real.maximum(floor)).abs().mean()

@@ -32,14 +32,14 @@ DESCRIPTORS = {  # name -> number of rows
 
 
 @lru_cache(maxsize=16)
-@torch.inference_mode(False)  # or training could not use what a first call within one has left
+@torch.inference_mode(False)  # else a first call within one would bar training
 def _mel_basis(config: AudioConfig, device: str) -> Tensor:
     basis = librosa.filters.mel(sr=config.sample_rate, n_fft=config.n_fft, n_mels=config.n_mels)
     return torch.from_numpy(basis).to(device)  # (n_mels, n_fft // 2 + 1)
 
 
 @lru_cache(maxsize=16)
-@torch.inference_mode(False)  # or training could not use what a first call within one has left
+@torch.inference_mode(False)  # else a first call within one would bar training
 def _chroma_basis(config: AudioConfig, device: str) -> Tensor:
     basis = librosa.filters.chroma(sr=config.sample_rate, n_fft=config.n_fft, tuning=0.0)
     return torch.from_numpy(basis).to(device)  # (12, n_fft // 2 + 1)

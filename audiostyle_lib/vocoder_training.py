@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ LEAST_MAGNITUDE = 1e-3  # below it, all magnitudes count alike: 94 dB below thos
 LEVELS_DBFS = (-36.0, -12.0)
 SPEEDS = (0.84, 1.19)  # three semitones
 STEPS_PER_EPOCH = 100
+HELD_OUT = 1 << 20  # in place of an epoch, in the key of batches that are only listened to
 
 
 def load_pcm(tracks, *, config: AudioConfig, seconds: float, progress=None) -> np.ndarray:
@@ -81,18 +83,32 @@ def log_mel_and_magnitude(waveform: Tensor, config: AudioConfig) -> tuple[Tensor
     return log_mel[:, :, inner], magnitude[:, :, inner]
 
 
-def log_mel_and_waveform(
-    clips: np.ndarray, *, batch_size: int, config: AudioConfig, rng: np.random.Generator
-) -> tuple[Tensor, Tensor]:
-    """Log-mel in dB (B, n_mels, T) of random excerpts and their waveforms (B, T * hop_length).
+def log_mel_and_waveform(waveform: Tensor, config: AudioConfig) -> tuple[Tensor, Tensor]:
+    """Log-mel in dB (B, n_mels, T) of parts of excerpts and their waveforms (B, T * hop_length).
 
     0.37 s, as MelGAN's; in -1..1.
     """
-    waveform = random_excerpts(clips, batch_size=batch_size, config=config, rng=rng)
     waveform = waveform / waveform.abs().amax(dim=1, keepdim=True).clamp_min(1.0)
     first, last = MARGIN_FRAMES, MARGIN_FRAMES + WAVEFORM_FRAMES
     samples = slice(first * config.hop_length, last * config.hop_length)
     return features.log_mel(waveform, config)[:, :, first:last], waveform[:, samples]
+
+
+def batches(
+    clips: np.ndarray,
+    pair: Callable[[Tensor, AudioConfig], tuple[Tensor, Tensor]],
+    *,
+    n: int,
+    batch_size: int,
+    key: tuple[int, ...],
+    config: AudioConfig,
+    device: str,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """`n` batches of what `pair` makes of random excerpts; the same for the same `key`."""
+    rng = np.random.default_rng(key)
+    for _ in range(n):
+        excerpts = random_excerpts(clips, batch_size=batch_size, config=config, rng=rng)
+        yield pair(excerpts.to(device), config)
 
 
 def magnitude_losses(magnitude: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -122,7 +138,6 @@ def train_magnitude(
     lr: float = 2e-3,
     seed: int = 0,
     device: str = "cpu",
-    provenance: dict | None = None,
     **sizes: int,
 ) -> tuple[Vocos, dict[str, list[float]]]:
     """Train a `Vocos` without a phase on 16-bit clips (n_tracks, n_samples); `valid` is heard only.
@@ -133,13 +148,12 @@ def train_magnitude(
     model = Vocos(config=config, **sizes)
     steps_per_epoch = min(STEPS_PER_EPOCH, steps)
 
-    def pairs(clips: np.ndarray, key: tuple[int, ...], n: int):
-        rng = np.random.default_rng(key)
-        for _ in range(n):
-            x = random_excerpts(clips, batch_size=batch_size, config=config, rng=rng).to(device)
-            yield log_mel_and_magnitude(x, config)
+    settings = {"batch_size": batch_size, "config": config, "device": device}
+    held_out = list(batches(valid, log_mel_and_magnitude, n=4, key=(seed, HELD_OUT), **settings))
 
-    held_out = list(pairs(valid, (seed, 1 << 20), 4))
+    def epoch_batches(epoch: int):
+        key = (seed, epoch)
+        return batches(clips, log_mel_and_magnitude, n=steps_per_epoch, key=key, **settings)
 
     def evaluate(model: Vocos) -> dict[str, float]:
         losses = torch.tensor([magnitude_losses(model(x), y) for x, y in held_out]).mean(dim=0)
@@ -147,9 +161,9 @@ def train_magnitude(
 
     recipe = {"model": sizes, "corpus": corpus_sha256, "batch_size": batch_size}
     curves = training.fit(
-        model, step=magnitude_step, batches=lambda epoch: pairs(clips, (seed, epoch), steps_per_epoch),
+        model, step=magnitude_step, batches=epoch_batches,
         steps_per_epoch=steps_per_epoch, epochs=max(1, steps // steps_per_epoch), path=path,
         recipe=recipe, config=config, seed=seed, device=device, lr=lr, evaluate=evaluate,
-        label="vocoder", provenance=provenance,
+        label="vocoder",
     )  # fmt: skip
     return model, curves
