@@ -1,7 +1,8 @@
 """Vocoders that make a waveform at once, trained against discriminators. Notebook 08.
 
-Each recipe is the published one, but for the length of the training. `training.fit` is the loop: a
-generator and its discriminators are one model, whose loss is the sum of both sides' losses.
+The recipes are the published ones, but for the length of the training and where `RECIPES` says so.
+`training.fit` is the loop: a generator and its discriminators are one model, whose loss is the sum of
+both sides' losses.
 """
 
 from __future__ import annotations
@@ -87,7 +88,9 @@ RECIPES = {
     ),
     "Vocos": Recipe(
         _vocos, _spectral_and_periodic, lr=5e-4, betas=(0.8, 0.9), stft=1.0, mel=45.0,
-        feature_matching=1.0, starts=0.6,  # published: 0; a short training first needs a spectrum
+        feature_matching=1.0, starts=0.6,
+        # published: no STFT loss, the second discriminator at .1, starts=0. A short training first
+        # needs a spectrum.
     ),
 }  # fmt: skip
 

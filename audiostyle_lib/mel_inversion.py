@@ -116,9 +116,8 @@ def starting_power(log_mel_db: Tensor, config: AudioConfig) -> Tensor:
     Where the pseudo-inverse is negative or nearly so, 10 dB below the mean of the bands around: from a
     floor common to all bins, multiplicative updates could not rise.
     """
-    mel = 10 ** (
-        log_mel_db.transpose(1, 2) / 10
-    )  # a frame's bins side by side, as updates want them
+    frames = log_mel_db.transpose(1, 2)  # a frame's bins side by side, as updates want them
+    mel = 10 ** (frames / 10)
     device = str(mel.device)
     lowest = (mel @ (FLOOR * _band_mean(config, device)).T).clamp_min(config.amin)
     return torch.maximum(mel @ _pseudo_inverse(config, device).T, lowest).transpose(1, 2)

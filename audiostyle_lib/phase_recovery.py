@@ -287,9 +287,8 @@ def heap_integration(
 
     for_each_piece(of_frames, len(magnitude))
     for_each_piece(between_frames, len(magnitude))
-    turned = np.float32(np.pi) * (
-        np.arange(n_bins, dtype=np.float32) % 2
-    )  # a frame's FFT begins half a window before its centre
+    # a frame's FFT begins half a window before its centre
+    turned = np.float32(np.pi) * (np.arange(n_bins, dtype=np.float32) % 2)
     phase = np.random.default_rng(seed).random(magnitude.shape, dtype=np.float32)
     phase *= TURN
     done = np.where(magnitude < floor, np.uint8(2), np.uint8(0))

@@ -145,9 +145,8 @@ def transfer(
     if log_mels:
         n_frames = config.n_frames(len(content))
         whole = torch.cat(log_mels, dim=2)[:, :, :n_frames]
-        result = vocode.mel_to_waveform(whole, config, n_samples=len(content), vocoder=vocoder)[
-            0
-        ].numpy()
+        settings = {"n_samples": len(content), "vocoder": vocoder}
+        result = vocode.mel_to_waveform(whole, config, **settings)[0].numpy()
     return _leveled(result, content)
 
 
