@@ -138,6 +138,7 @@ def train_magnitude(
     lr: float = 2e-3,
     seed: int = 0,
     device: str = "cpu",
+    blocks: int = 4,
     **sizes: int,
 ) -> tuple[Vocos, dict[str, list[float]]]:
     """Train a `Vocos` without a phase on 16-bit clips (n_tracks, n_samples); `valid` is heard only.
@@ -145,6 +146,7 @@ def train_magnitude(
     Returns the model in evaluation mode and the curves of `training.fit`.
     """
     torch.manual_seed(seed)
+    sizes = {"blocks": blocks, **sizes}
     model = Vocos(config=config, **sizes)
     steps_per_epoch = min(STEPS_PER_EPOCH, steps)
 
