@@ -1,4 +1,4 @@
-"""The command line: ``audiostyle transfer``, ``data``, ``reproduce``, ``bench``, ``pretrain``."""
+"""The command line: ``audiostyle transfer``, ``data``, ``reproduce``, ``benchmark``, and more."""
 
 from __future__ import annotations
 
@@ -89,6 +89,16 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--repeats", type=_at_least(1, int), default=3)
     p.set_defaults(run=_bench)
 
+    p = commands.add_parser("benchmark", help="methods side by side on held-out triplets")
+    p.add_argument("--profile", default="quick", help="how many items")
+    p.add_argument("--corpus", default="auto", choices=("auto", "bands", "gtzan"), help="of pairs")
+    p.add_argument("--methods", nargs="+", metavar="NAME", help="only these, e.g. 'LTAS-EQ'")
+    p.add_argument("--table", type=Path, help="score files: CSV of content, style, truth, output")
+    p.add_argument("-o", "--output", type=Path, help="benchmark.json to write")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--device", default="auto")
+    p.set_defaults(run=_benchmark)
+
     p = commands.add_parser("pretrain", help="train the models that transfer uses, on bands only")
     models = p.add_subparsers(required=True, metavar="MODEL")
     m = models.add_parser("transfer", help="the recombination")
@@ -97,6 +107,13 @@ def _parser() -> argparse.ArgumentParser:
     m.add_argument("--seed", type=int, default=1)
     m.add_argument("--device", default="auto")
     m.set_defaults(run=_pretrain_transfer)
+    m = models.add_parser("judges", help="the genre and timbre judges of the benchmark")
+    m.add_argument("--profile", default="long", help="whose corpus the genre judge hears")
+    m.add_argument("--groups", type=int, default=120, help="groups of 16 paired renderings")
+    m.add_argument("--steps", type=_at_least(1, int), default=2_000)
+    m.add_argument("--seed", type=int, default=2)
+    m.add_argument("--device", default="auto")
+    m.set_defaults(run=_pretrain_judges)
     m = models.add_parser("vocoder", help="log-mel to magnitudes")
     m.add_argument("--profile", default="long", help="whose corpus it hears")
     m.add_argument("--steps", type=_at_least(1, int), default=8_000)
@@ -203,6 +220,80 @@ def _bench(arguments) -> None:
         np.resize(clip, round(arguments.seconds * config.sample_rate)), config,
         repeats=arguments.repeats,
     )  # fmt: skip
+
+
+def _benchmark(arguments) -> None:
+    from . import benchmark, corpora, judges, paths, transfer
+    from . import config as cfg
+
+    config, device = cfg.AudioConfig(), cfg.choose_device(arguments.device)
+    if arguments.table is not None:
+        items, outputs = benchmark.from_csv(arguments.table, config)
+        panel = judges.load(config, device)
+        rows = [
+            benchmark.score(y, item, panel, config) for y, item in zip(outputs, items, strict=True)
+        ]
+        tables = {"files": {"output": rows}}
+    else:
+        profile = cfg.profile(arguments.profile)
+        name = corpora.resolve(arguments.corpus)
+        corpus = corpora.open_corpus(name, profile=profile, seed=arguments.seed)
+        checkpoints = paths.figures() / f"{profile.name}-{name}" / "checkpoints"
+        panel = judges.for_corpus(
+            corpus, steps=profile.judge_steps, seconds=profile.clip_seconds, config=config,
+            path=checkpoints / "judge_genre.safetensors", device=device,
+        )  # fmt: skip
+        models = {"gain network": transfer.load_model(device=device)}
+        named = benchmark.methods(models, config, device=device)
+        named |= benchmark.slow_peers(config, iterations=profile.peer_iterations, device=device)
+        named = benchmark.chosen(named, arguments.methods)
+        splits = benchmark.items(
+            corpus, n_groups=profile.test_groups, config=config, seed=arguments.seed
+        )
+        tables = {}
+        for split, some in splits.items():
+            tables[split] = benchmark.run(
+                some, named, panel, config, slow_items=profile.peer_items,
+                progress=lambda text, split=split: print(f"{split}: {text}", file=sys.stderr),
+            )  # fmt: skip
+    for split, table in tables.items():
+        print(f"{split}\n{benchmark.describe(table)}\n")
+    if arguments.output is not None:
+        facts = {"profile": arguments.profile, "seed": arguments.seed, "device": device}
+        benchmark.write(arguments.output, tables, facts)
+
+
+def _pretrain_judges(arguments) -> None:
+    from . import checkpoint, corpora, judges, pairs
+    from . import config as cfg
+
+    config, device = cfg.AudioConfig(), cfg.choose_device(arguments.device)
+    profile = cfg.profile(arguments.profile)
+    cfg.set_deterministic(arguments.seed)
+    settings = {
+        "steps": arguments.steps,
+        "config": config,
+        "seed": arguments.seed,
+        "device": device,
+    }
+    log_mels = pairs.render_log_mels(
+        arguments.groups, split="train", seed=arguments.seed, config=config,
+        progress=_progress("groups rendered"),
+    )  # fmt: skip
+    for centred, path in judges.TIMBRE_MODELS.items():
+        training = path.with_suffix(".training.safetensors")
+        judges.train_timbre(log_mels, centred=centred, path=training, **settings)
+        checkpoint.store_pretrained(training, path)
+    corpus = corpora.open_corpus("bands", profile=profile, progress=_progress("rendered"))
+    reading = {"seconds": profile.clip_seconds, "config": config}
+    train, valid = (
+        judges.labelled_log_mels(corpus.split(s), **reading, progress=_progress("read"))
+        for s in ("train", "valid")
+    )
+    training = judges.GENRE_MODEL.with_suffix(".training.safetensors")
+    net, _ = judges.train_genre(*train, path=training, corpus_sha256=corpus.sha256, **settings)
+    print(f"accuracy on validation tracks: {judges.accuracy(net, *valid):.3f}")
+    checkpoint.store_pretrained(training, judges.GENRE_MODEL)
 
 
 def _pretrain_transfer(arguments) -> None:

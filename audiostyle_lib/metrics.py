@@ -1,4 +1,4 @@
-"""Definitions of every metric, each with its source. Used by notebooks 03 to 08 and the report.
+"""Definitions of every metric, each with its source. Used by notebooks 03 to 10 and the report.
 
 Arrays are numpy or torch; log-mel spectrograms are in dB, (n_mels, T). ``lower`` or ``higher`` in a
 docstring's first line says which is better.
@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import features
+from . import features, pitch
 from .audio import to_level
 from .config import AudioConfig
 
 TOP_DB = 80.0
 VISQOL_SAMPLE_RATE = 48_000  # Hz, what its model was made for
+PUBLISHED_SAMPLE_RATE = 16_000  # Hz, of the published log-spectral distance
+ONSET_TOLERANCE_S = 0.05
 
 
 def cosine_similarity(predicted: Tensor, target: Tensor) -> float:
@@ -118,6 +120,40 @@ def log_spectral_distance(a: Tensor, b: Tensor, *, axis: str = "time") -> float:
     n_frames = min(a.shape[1], b.shape[1])
     difference = a[:, :n_frames].double() - b[:, :n_frames].double()
     return float(difference.square().mean(dim=dim).sqrt().mean())
+
+
+def published_log_spectral_distance(a: np.ndarray, b: np.ndarray, config: AudioConfig) -> float:
+    """Log-spectral distance in dB between waveforms exactly as ss-vq-vae's evaluation has it (lower).
+
+    At 16 kHz and an RMS of 1, librosa's default mel spectrogram and dB (top 80), root mean square over
+    time, mean over bands (Cifka et al., ICASSP 2021).
+    """
+    import librosa
+    import soxr
+
+    def log_mel(x: np.ndarray) -> np.ndarray:
+        x = soxr.resample(x.astype(np.float32), config.sample_rate, PUBLISHED_SAMPLE_RATE)
+        x = x / (np.sqrt(np.mean(x**2)) + np.finfo(x.dtype).eps)
+        return librosa.power_to_db(librosa.feature.melspectrogram(y=x, sr=PUBLISHED_SAMPLE_RATE))
+
+    n = min(len(a), len(b))
+    difference = log_mel(a[:n]) - log_mel(b[:n])
+    return float(np.mean(np.sqrt(np.mean(difference**2, axis=1))))
+
+
+def mfcc_cosine(a: np.ndarray, b: np.ndarray, config: AudioConfig) -> float:
+    """Mean over frames of the cosine between MFCC 1 to 12 of waveforms (higher).
+
+    Of many embeddings the one that agreed best with listeners' timbre triplets. Frames in which either
+    clip is 60 dB below its loudest are left out. For clips that play the same score.
+    """
+    n = min(len(a), len(b))
+    both = torch.from_numpy(np.stack([a[:n], b[:n]]))
+    first, second = features.mfcc(features.log_mel(both, config), config)[:, 1:13]
+    level = features.rms(both, config)[:, 0]
+    loud = (level > 1e-3 * level.amax(dim=1, keepdim=True)).all(dim=0)
+    cosine = torch.nn.functional.cosine_similarity(first, second, dim=0)
+    return float(cosine[loud].mean())
 
 
 def mfcc_distance(a: Tensor, b: Tensor, config: AudioConfig) -> float:
@@ -222,6 +258,62 @@ def pitch_class_agreement(a: np.ndarray, b: np.ndarray, config: AudioConfig) -> 
     return float(torch.nn.functional.cosine_similarity(first, second, dim=0).mean())
 
 
+def pitch_jaccard_distance(a: np.ndarray, b: np.ndarray, config: AudioConfig) -> float:
+    """Mean over frames of 1 - |A & B| / |A | B|, A and B the sets of notes heard (lower).
+
+    As in ss-vq-vae's evaluation (Cifka et al., ICASSP 2021), where a frame without notes in both clips
+    counts 0; the notes are `pitch.piano_roll`'s instead of Melodia's.
+    """
+    n = min(len(a), len(b))
+    first, second = (pitch.piano_roll(x[:n], config) for x in (a, b))
+    union = (first | second).sum(axis=1)
+    shared = (first & second).sum(axis=1)
+    return float(np.mean(np.where(union > 0, 1 - shared / np.maximum(union, 1), 0.0)))
+
+
+def multi_pitch_f(waveform: np.ndarray, notes: np.ndarray, config: AudioConfig) -> float:
+    """F-measure of the notes heard, `pitch.piano_roll`, against known ones (higher).
+
+    By mir_eval's multipitch precision and recall over all frames (Bay, Ehmann & Downie, ISMIR 2009).
+
+    Parameters
+    ----------
+    notes : (n, 3) rows of start and end in s and MIDI pitch
+    """
+    import mir_eval
+
+    heard = pitch.piano_roll(waveform, config)
+    known = pitch.true_roll(notes, len(heard), config)
+    times = np.arange(len(heard)) / config.frames_per_second
+
+    def hertz(roll: np.ndarray) -> list[np.ndarray]:
+        return [mir_eval.util.midi_to_hz(frame.nonzero()[0]) for frame in roll]
+
+    if not (heard.any() and known.any()):
+        return 0.0
+    precision, recall, *_ = mir_eval.multipitch.metrics(times, hertz(known), times, hertz(heard))
+    return float(2 * precision * recall / max(precision + recall, 1e-12))
+
+
+def detected_onsets(waveform: np.ndarray, config: AudioConfig) -> np.ndarray:
+    """Onsets in s, by librosa's spectral flux (Böck & Widmer, DAFx 2013) at a quarter of the hop."""
+    import librosa
+
+    return librosa.onset.onset_detect(
+        y=waveform, sr=config.sample_rate, hop_length=config.hop_length // 4, units="time"
+    )
+
+
+def onset_f1(waveform: np.ndarray, onsets: np.ndarray, config: AudioConfig) -> float:
+    """F-measure of `detected_onsets` against known ones in s, within 50 ms, by mir_eval (higher)."""
+    import mir_eval
+
+    heard = detected_onsets(waveform, config)
+    if len(heard) == 0 or len(onsets) == 0:
+        return float(len(heard) == len(onsets))
+    return float(mir_eval.onset.f_measure(onsets, heard, window=ONSET_TOLERANCE_S)[0])
+
+
 def _timbre_covariance(waveform: np.ndarray, config: AudioConfig) -> np.ndarray:
     import librosa
 
@@ -238,9 +330,12 @@ def timbre_distance(a: np.ndarray, b: np.ndarray, config: AudioConfig) -> float:
 
     sqrt(tr A + tr B - 2 tr (A^1/2 B A^1/2)^1/2) over frames above 5 % of the peak RMS. Means are
     removed, so a static equaliser, which only shifts the cepstrum, cannot buy it. For clips with
-    different notes.
+    different notes. NaN if a clip is silent.
     """
     from scipy.linalg import sqrtm
+
+    if not (np.any(a) and np.any(b)):
+        return float("nan")
 
     cov_a, cov_b = _timbre_covariance(a, config), _timbre_covariance(b, config)
     root = sqrtm(cov_a).real

@@ -24,6 +24,7 @@ SECONDS = 8.0
 SEGMENT_FRAMES = 128  # about 3 s
 STYLE_FRAMES = 256  # about 6 s
 STEPS_PER_EPOCH = 50
+ONSET_GAP_S = 0.03  # notes that begin closer together are one onset
 BATCH_SIZE = 16
 
 
@@ -37,6 +38,8 @@ class Triplet:
     content_genre: str
     style_genre: str
     tier: int  # 1: the same notes on other instruments; 2: the song re-arranged in another genre
+    notes: np.ndarray  # (n, 3) of the truth: start and end in s, MIDI pitch; without drums
+    onsets: np.ndarray  # s, ascending, of the truth's notes and drums
 
 
 def tier_of(style_a: int, style_b: int) -> int:
@@ -89,16 +92,46 @@ def triplets(n_groups: int, *, split: str, seed: int, per_group: int, tier: int 
                     group.styles[s].genre,
                     group.styles[t].genre,
                     wanted,
+                    *_notes_and_onsets(group, a, t),
                 )
             )
     return result
 
 
-def _random_eq(n: int, n_mels: int, generator: torch.Generator) -> Tensor:
+def _notes_and_onsets(group: bands.LatticeGroup, score: int, style: int):
+    """What `Triplet.notes` and `Triplet.onsets` say of one rendering."""
+    beat_s = 60 / group.scores[score].tempo
+    rows = np.array(
+        [
+            ((n.start - group.starts[score]) * beat_s, (n.end - group.starts[score]) * beat_s,
+             n.pitch, part.is_drum)
+            for part in bands.arrange(group.scores[score], group.styles[style])
+            for n in part.notes
+        ]
+    )  # fmt: skip
+    rows = rows[(rows[:, 0] < SECONDS) & (rows[:, 1] > 0)]
+    begun = np.sort(rows[rows[:, 0] >= 0, 0])
+    return rows[rows[:, 3] == 0, :3], begun[np.diff(begun, prepend=-1.0) > ONSET_GAP_S]
+
+
+def random_equalizer(n: int, n_mels: int, generator: torch.Generator) -> Tensor:
     """Smooth random equaliser curves in dB, (n, n_mels, 1): microphones and rooms never heard."""
     knots = 4.0 * torch.randn(n, 1, 6, generator=generator)
     curve = torch.nn.functional.interpolate(knots, n_mels, mode="linear", align_corners=True)
     return curve.transpose(1, 2)
+
+
+def draw_other_style(style: Tensor, n_styles: int, generator: torch.Generator) -> Tensor:
+    """For each of `style` (B,) another column: as often its sibling (tier 1) as any of the rest.
+
+    Drawn evenly, tier 1 would be a third, and its errors, which are smaller, would hardly count.
+    """
+    sibling = style ^ 1  # columns 2 k and 2 k + 1
+    if n_styles == 2:
+        return sibling
+    step = torch.randint(2, n_styles, style.shape, generator=generator)
+    elsewhere = (style // 2 * 2 + step) % n_styles
+    return torch.where(torch.rand(style.shape, generator=generator) < 0.5, sibling, elsewhere)
 
 
 def sample_batch(log_mels: Tensor, *, generator: torch.Generator, batch_size: int = BATCH_SIZE):
@@ -106,7 +139,7 @@ def sample_batch(log_mels: Tensor, *, generator: torch.Generator, batch_size: in
 
     Content and truth are the same excerpt, (B, n_mels, SEGMENT_FRAMES); the style clip, of another
     score, and the content's own surroundings are (B, n_mels, STYLE_FRAMES). A random equaliser is
-    laid over the content, and another over style and truth alike.
+    laid over the content, and another over style and truth alike. Half of the triplets are of tier 1.
 
     Returns
     -------
@@ -119,7 +152,7 @@ def sample_batch(log_mels: Tensor, *, generator: torch.Generator, batch_size: in
 
     group, score, style = draw(n_groups), draw(n_scores), draw(n_styles)
     other_score = (score + 1 + draw(n_scores - 1)) % n_scores
-    other_style = (style + 1 + draw(n_styles - 1)) % n_styles
+    other_style = draw_other_style(style, n_styles, generator)
     long_start, style_start = (draw(n_frames - STYLE_FRAMES + 1) for _ in range(2))
     start = long_start + draw(STYLE_FRAMES - SEGMENT_FRAMES + 1)
 
@@ -129,7 +162,7 @@ def sample_batch(log_mels: Tensor, *, generator: torch.Generator, batch_size: in
         return torch.stack(cut).float() + eq
 
     own_eq, style_eq = (
-        _random_eq(batch_size, n_mels, generator).to(log_mels.device) for _ in range(2)
+        random_equalizer(batch_size, n_mels, generator).to(log_mels.device) for _ in range(2)
     )
     return (
         crop(score, style, start, SEGMENT_FRAMES, own_eq),

@@ -25,6 +25,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "06_style_encoder": (),
     "07_recombination": ("05_content_vae", "06_style_encoder"),
     "08_vocoding": ("07_recombination",),
+    "09_evaluation": ("07_recombination",),
     "10_future_work": (),
 }
 DEPENDS["11_report"] = tuple(DEPENDS)

@@ -88,7 +88,9 @@ def numbered_log_mels(n_groups: int = 3) -> torch.Tensor:
 
 @pytest.fixture
 def without_eq(monkeypatch):
-    monkeypatch.setattr(pairs, "_random_eq", lambda n, n_mels, generator: torch.zeros(n, n_mels, 1))
+    monkeypatch.setattr(
+        pairs, "random_equalizer", lambda n, n_mels, generator: torch.zeros(n, n_mels, 1)
+    )
 
 
 def test_batch_keeps_content_and_truth_aligned(without_eq):
@@ -109,6 +111,7 @@ def test_batch_keeps_content_and_truth_aligned(without_eq):
     assert (ss != cs).all() and torch.equal(sj, tj) and (tj != cj).all()
     for drawn, n in ((cg, 3), (cs, SIZE), (cj, SIZE), (ss, SIZE), (sj, SIZE)):
         assert len(drawn.unique()) == n
+    assert 0.4 < (cj // 2 == sj // 2).float().mean() < 0.6, "both tiers alike"
     assert cf.min() < 20 and cf.max() > N_FRAMES - pairs.SEGMENT_FRAMES - 20
 
 

@@ -1,0 +1,86 @@
+"""Networks that judge transfers: of what genre is a clip, do two clips share a timbre? Notebook 09."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from ..features import Standardizer
+
+
+class GenreNet(nn.Module):
+    """Scores of the genres (B, n_genres) for log-mels in dB (B, n_mels, T), T at least 64.
+
+    Convolutions over time and frequency, halved in both after each; its activations are also the
+    features of the learned perceptual distance.
+    """
+
+    FLOOR_DB = -55.0  # of audio at -20 dBFS
+
+    def __init__(self, *, n_genres: int = 10, n_mels: int = 128, channels: int = 24):
+        super().__init__()
+        self.standardize = Standardizer(n_mels)
+        widths = [1, channels, 2 * channels, 4 * channels, 4 * channels]
+        self.stages = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(n_in, n_out, 3, padding=1, bias=False),
+                nn.BatchNorm2d(n_out),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+            )
+            for n_in, n_out in pairwise(widths)
+        )
+        self.dropout = nn.Dropout(0.3)
+        self.head = nn.Linear(2 * widths[-1], n_genres)
+
+    def stage_outputs(self, log_mel: Tensor) -> list[Tensor]:
+        """Activations of the stages, (B, C, n_mels / 2^k, T / 2^k) for k = 1 to 4."""
+        x = self.standardize(log_mel.clamp_min(self.FLOOR_DB))[:, None]
+        found = []
+        for stage in self.stages:
+            x = stage(x)
+            found.append(x)
+        return found
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        x = self.stage_outputs(log_mel)[-1].mean(dim=2)  # (B, C, T / 16)
+        return self.head(self.dropout(torch.cat([x.mean(dim=2), x.amax(dim=2)], dim=1)))
+
+
+class TimbreNet(nn.Module):
+    """Embedding (B, 64) of MFCC 1 to 12 (B, 12, T): near for clips of one timbre, whatever they play.
+
+    The backbone of ss-vq-vae's timbre metric: four convolutions over time with batch normalisation,
+    ReLU and pooling, then the mean over time (Cifka et al., ICASSP 2021), 45 k parameters.
+    """
+
+    SHORTEST = 4 * 4 * 4 * 2
+
+    def __init__(self, *, n_mfcc: int = 12, channels: int = 64):
+        super().__init__()
+        layers = []
+        for n_in, width in zip((n_mfcc, channels, channels, channels), (4, 4, 4, 2), strict=True):
+            layers += [
+                nn.Conv1d(n_in, channels, width, padding="same"),
+                nn.BatchNorm1d(channels),
+                nn.ReLU(),
+                nn.MaxPool1d(width),
+            ]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, mfcc: Tensor) -> Tensor:
+        repeats = -(-self.SHORTEST // mfcc.shape[2])  # the pooling needs that many frames
+        return self.layers(mfcc.repeat(1, 1, repeats)).mean(dim=2)
+
+    def distance(self, a: Tensor, b: Tensor) -> Tensor:
+        """1 - cosine of the embeddings of MFCC (B, 12, T), (B,); 0 for clips of one timbre."""
+        return 1 - nn.functional.cosine_similarity(self(a), self(b), dim=1)
+
+
+def triplet_hinge_loss(
+    net: TimbreNet, anchor: Tensor, positive: Tensor, negative: Tensor
+) -> Tensor:
+    """Mean of max(0, 0.1 + cos(anchor, negative) - cos(anchor, positive))."""
+    return (0.1 + net.distance(anchor, positive) - net.distance(anchor, negative)).relu().mean()

@@ -1,0 +1,277 @@
+"""The benchmark: columns on cases whose answer is known, intervals, files, an outsider's table."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from audiostyle_lib import audio, benchmark, corpora, judges, metrics, pairs
+from audiostyle_lib.models.judge import GenreNet, TimbreNet, triplet_hinge_loss
+
+SHIFT = 2 ** (1 / 12)
+
+
+@pytest.fixture(scope="module")
+def panel(clip, config) -> judges.Judges:
+    """Untrained judges: what they say means nothing, but equal clips are equal to them."""
+    torch.manual_seed(0)
+    genre = GenreNet(channels=4)
+    genre.standardize.fit(judges._log_mel(clip(2.0), config))
+    return judges.Judges(genre.eval(), TimbreNet().eval(), TimbreNet().eval())
+
+
+@pytest.fixture(scope="module")
+def items() -> list[pairs.Triplet]:
+    return pairs.triplets(1, split="test", seed=0, per_group=2)
+
+
+def test_triplets_know_their_notes_and_onsets(items):
+    for item in items:
+        start, end, pitch = item.notes.T
+        assert (end > start).all() and (start < pairs.SECONDS).all() and (end > 0).all()
+        assert set(pitch) <= set(range(20, 110))
+        assert (np.diff(item.onsets) > pairs.ONSET_GAP_S).all()
+        assert item.onsets[0] >= 0 and item.onsets[-1] < pairs.SECONDS
+
+
+def test_the_truth_is_perfect_where_it_can_be(items, panel, config):
+    for item in items:
+        found = benchmark.score(item.truth, item, panel, config)
+        for name in ("LSD", "LSD per frame", "LSD published", "pitch Jaccard", "perceptual"):
+            assert found[name] == 0, name
+        assert found["MFCC cosine"] == pytest.approx(1, abs=1e-5)
+        assert found["timbre"] == pytest.approx(0, abs=1e-5)
+        assert set(found) == {n for n, c in benchmark.COLUMNS.items() if item.tier in c.tiers}
+
+
+def test_a_gain_changes_no_column(items, panel, config):
+    item = items[0]
+    loud, quiet = (benchmark.score(a * item.content, item, panel, config) for a in (1.0, 0.25))
+    for name in found_everywhere(loud):
+        assert quiet[name] == pytest.approx(loud[name], rel=0.02, abs=2e-3), name
+
+
+def found_everywhere(scores: dict[str, float]) -> list[str]:
+    return [name for name in scores if name != benchmark.SPEED]
+
+
+def test_a_semitone_is_seen_by_pitch_and_not_by_onsets(items, panel, config):
+    import librosa
+
+    item = items[0]
+    shifted = librosa.effects.pitch_shift(item.truth, sr=config.sample_rate, n_steps=1)
+    true, off = (benchmark.score(x, item, panel, config) for x in (item.truth, shifted))
+    assert off["multi-pitch F"] < 0.4 * true["multi-pitch F"]
+    assert off["pitch Jaccard"] > 0.8
+    assert off["onset F1"] > 0.6 * true["onset F1"]
+
+
+def test_silence_scores_badly_and_does_not_fail(items, panel, config):
+    item = items[1]
+    found = benchmark.score(np.zeros_like(item.truth), item, panel, config)
+    copied = benchmark.score(item.content, item, panel, config)
+    assert found["multi-pitch F"] == found["onset F1"] == 0
+    assert found["LSD"] > copied["LSD"]
+
+
+def test_an_equaliser_moves_the_timbre_column_but_not_the_centred_one(clip, config, panel):
+    from scipy.signal import lfilter
+
+    x = clip(4.0)
+    equalized = lfilter([1.0, -0.9], [1.0], x).astype(np.float32)
+    plain, centred = (panel.timbre_distance(equalized, x, config, centred=c) for c in (False, True))
+    assert plain > 5 * centred
+
+
+def test_distances_of_the_genre_network_to_itself_are_zero_and_to_noise_are_not(
+    clip, config, panel
+):
+    x, noise = clip(3.0), np.random.default_rng(0).standard_normal(66_150).astype(np.float32)
+    for distance in (panel.gram_distance, panel.perceptual_distance):
+        assert distance(x, x, config) == 0
+        assert distance(noise, x, config) > distance(clip(3.0, 1), x, config) > 0
+
+
+def test_gram_distance_does_not_hear_the_order(clip, config, panel):
+    """The second half first: what sounds together stays, but for the new seam."""
+    x = clip(4.0)
+    swapped = np.concatenate([x[len(x) // 2 :], x[: len(x) // 2]])
+    assert panel.gram_distance(swapped, x, config) < 0.3 * panel.gram_distance(
+        clip(4.0, 1), x, config
+    )
+    assert panel.perceptual_distance(swapped, x, config) > 0
+
+
+def test_published_distance_is_librosas_formula_at_16_khz(clip, config):
+    import librosa
+    import soxr
+
+    a, b = clip(2.0), clip(2.0, 1)
+    first, second = (
+        librosa.power_to_db(librosa.feature.melspectrogram(y=x / np.sqrt(np.mean(x**2)), sr=16_000))
+        for x in (soxr.resample(x, 22_050, 16_000) for x in (a, b))
+    )
+    expected = np.sqrt(((first - second) ** 2).mean(axis=1)).mean()
+    assert metrics.published_log_spectral_distance(a, b, config) == pytest.approx(
+        expected, rel=1e-5
+    )
+    assert metrics.published_log_spectral_distance(0.3 * a, a, config) == pytest.approx(0, abs=1e-3)
+
+
+def test_onsets_within_fifty_milliseconds_count(config):
+    x = np.zeros(4 * 22_050, np.float32)
+    true = np.array([0.5, 1.2, 1.9, 3.0])
+    for onset in true:
+        start = round(onset * 22_050)
+        x[start : start + 2000] += np.random.default_rng(0).standard_normal(2000) * np.exp(
+            -np.arange(2000) / 300
+        )
+    assert metrics.onset_f1(x, true, config) == 1
+    assert metrics.onset_f1(x, true + 0.2, config) == 0
+    assert metrics.onset_f1(0 * x, true, config) == 0
+    assert metrics.onset_f1(0 * x, np.array([]), config) == 1
+
+
+def test_mfcc_cosine_of_a_clip_with_itself_and_with_noise(clip, config):
+    x = clip(2.0)
+    assert metrics.mfcc_cosine(x, x, config) == pytest.approx(1, abs=1e-6)
+    noise = np.random.default_rng(0).standard_normal(len(x)).astype(np.float32)
+    assert metrics.mfcc_cosine(noise, x, config) < metrics.mfcc_cosine(clip(2.0, 1), x, config)
+
+
+# Intervals ------------------------------------------------------------------------------------
+
+
+def test_interval_covers_the_mean_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    inside = 0
+    for i in range(200):
+        low, high = benchmark.interval(rng.normal(3.0, 2.0, size=40), seed=i)
+        inside += low <= 3.0 <= high
+    assert 0.89 <= inside / 200 <= 0.98
+
+
+def test_paired_difference_is_narrower_than_either_mean():
+    rng = np.random.default_rng(0)
+    hard = rng.normal(10, 4, size=30)  # what makes an item hard for all
+    table = {
+        benchmark.COPY: [{"LSD": v} for v in hard],
+        "better": [
+            {"LSD": v - 1 + e} for v, e in zip(hard, 0.2 * rng.normal(size=30), strict=True)
+        ],
+    }
+    found = benchmark.summary(table)["better"]["LSD"]
+    low, high = found["difference"]
+    assert -1.2 < low < high < -0.8
+    wide = found["interval"]
+    assert wide[1] - wide[0] > 5 * (high - low)
+    assert found["n"] == 30 and found["mean"] == pytest.approx(hard.mean() - 1, abs=0.1)
+
+
+# Runs -----------------------------------------------------------------------------------------
+
+
+def test_a_run_scores_methods_oracle_and_truth(items, panel, config, tmp_path):
+    named = {benchmark.COPY: lambda content, style: content, "half": lambda c, s: c[: len(c) // 2]}
+    heard = []
+    table = benchmark.run(
+        items, named, panel, config, shuffled=[benchmark.COPY], progress=heard.append
+    )
+    assert heard == ["item 1/2", "item 2/2"]
+    assert set(table) == {
+        *named, f"{benchmark.COPY}, shuffled style", "oracle gain", "truth", "style's own halves",
+    }  # fmt: skip
+    mean = {k: v["LSD"]["mean"] for k, v in benchmark.summary(table).items() if "LSD" in v}
+    assert mean["truth"] == 0 < mean["oracle gain"] < mean[benchmark.COPY] < mean["half"]
+    benchmark.write(tmp_path / "benchmark.json", {"both": table}, {"profile": "test"})
+    stored = json.loads((tmp_path / "benchmark.json").read_text())
+    assert stored["splits"]["both"]["summary"] == json.loads(json.dumps(benchmark.summary(table)))
+    assert set(stored["columns"]) == set(benchmark.COLUMNS)
+    assert "half" in benchmark.describe(table)
+
+
+def test_samples_that_are_not_finite_are_refused(items, panel, config):
+    broken = items[0].content.copy()
+    broken[7] = np.nan
+    with pytest.raises(ValueError, match="not finite"):
+        benchmark.score(broken, items[0], panel, config)
+
+
+def test_unpaired_items_are_test_tracks_of_two_genres(gtzan_subset, config):
+    corpus = corpora.read_folder(gtzan_subset, name="gtzan")
+    items = benchmark.unpaired(corpus, n=4, config=config)
+    assert len(items) == 4
+    for item in items:
+        assert item.truth is None and item.content_genre != item.style_genre
+        assert len(item.content) <= benchmark.UNPAIRED_SECONDS * 22_050 and len(item.onsets) > 0
+
+
+def test_a_table_of_files_is_scored(clip, panel, config, tmp_path):
+    for name, seed in (("content", 0), ("style", 1), ("truth", 2)):
+        audio.write_audio(tmp_path / f"{name}.wav", clip(2.0, seed), sample_rate=22_050)
+    table = tmp_path / "table.csv"
+    table.write_text(
+        "content,style,truth,output\n"
+        "content.wav,style.wav,truth.wav,truth.wav\n"
+        "content.wav,style.wav,,content.wav\n"
+    )
+    items, outputs = benchmark.from_csv(table, config)
+    first, second = (
+        benchmark.score(y, item, panel, config) for item, y in zip(items, outputs, strict=True)
+    )
+    assert first["LSD"] == 0 and "LSD" not in second
+    assert second["pitch Jaccard"] == 0  # of the content with itself
+    assert "genre hit" not in first and "multi-pitch F" not in first  # nobody knows them
+
+
+@pytest.mark.parametrize("text", ["", "content,style\na.wav,b.wav\n", "content,style,output\n"])
+def test_a_table_without_its_columns_is_refused(text, config, tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text(text)
+    with pytest.raises(ValueError, match="header"):
+        benchmark.from_csv(table, config)
+
+
+# Judges ---------------------------------------------------------------------------------------
+
+
+def test_timbre_network_is_the_published_one():
+    net = TimbreNet()
+    assert sum(p.numel() for p in net.parameters()) == 44_800
+    assert net(torch.randn(2, 12, 300)).shape == (2, 64)
+
+
+def test_hinge_is_zero_once_the_margin_is_kept():
+    net = TimbreNet().eval()
+    x, y = torch.randn(1, 12, 200), torch.randn(1, 12, 200)
+    gap = float(net.distance(x, y))
+    assert float(triplet_hinge_loss(net, x, x, y)) == pytest.approx(max(0, 0.1 - gap), abs=1e-6)
+    assert float(triplet_hinge_loss(net, x, y, x)) == pytest.approx(0.1 + gap, abs=1e-6)
+
+
+def test_genre_judge_learns_genres_that_are_plain_to_hear(config, tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(40) % 4
+    log_mels = -40 + 5 * torch.randn(40, 128, 300, generator=generator)
+    for i, label in enumerate(labels.tolist()):
+        log_mels[i, :, label :: 4 + label] += 20  # a rhythm each
+    model, curves = judges.train_genre(
+        log_mels, labels, steps=40, path=tmp_path / "j.safetensors", config=config,
+        corpus_sha256="", channels=6,
+    )  # fmt: skip
+    assert curves["train_loss"][-1] < 2.3
+    with torch.no_grad():
+        assert (model(log_mels).argmax(dim=1) == labels).float().mean() > 0.8
+
+
+def test_timbre_judge_learns_to_tell_styles_from_notes(config, tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    style = 8 * torch.randn(6, 1, 4, 128, 1, generator=generator)
+    notes = 4 * torch.randn(6, 4, 1, 128, 300, generator=generator)
+    _, curves = judges.train_timbre(
+        -30 + style + notes, centred=False, steps=60, path=tmp_path / "t.safetensors", config=config
+    )
+    assert curves["train_triplets_right"][-1] > 0.9
