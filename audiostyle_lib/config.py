@@ -73,7 +73,7 @@ PROFILES = {
     p.name: p
     for p in (
         Profile("smoke", 4, 8.0, 2, 3, 10, 1, 2, 6, 1, 2, 2, 1, 2, griffin_lim_iterations=4),
-        Profile("quick", 20, 30.0, 16, 150, 100, 12, 48, 600, 6, 60, 600, 2, 100),
+        Profile("quick", 20, 30.0, 16, 150, 100, 12, 48, 600, 6, 60, 600, 1, 50),
         Profile("long", 200, 30.0, 20, 600, 250, 24, 48, 600, 6, 600, 2000, 12, 100, seeds=3),
         Profile(
             "paper",
