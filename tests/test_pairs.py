@@ -19,8 +19,23 @@ def marked_lattice(n_groups, *, seed, split, seconds, progress=None):
     for g in range(n_groups):
         marks = 100 * g + 10 * np.arange(1, SIZE + 1)[:, None] + np.arange(1, SIZE + 1)
         samples = np.repeat(marks[:, :, None], 50, axis=2).astype(np.int16)
-        styles = [SimpleNamespace(genre=bands.GENRES[j]) for j in range(SIZE)]
-        yield SimpleNamespace(audio=samples, styles=styles)
+        styles = [SimpleNamespace(genre=bands.GENRES[j], index=j) for j in range(SIZE)]
+        scores = [SimpleNamespace(tempo=120.0, index=i) for i in range(SIZE)]
+        yield SimpleNamespace(audio=samples, styles=styles, scores=scores, starts=[4.0] * SIZE)
+
+
+def marked_arrangement(score, style):
+    """A note held from before the excerpt, one inside, one after it, and a drum; pitches say which."""
+    pitch = 50 + 10 * score.index + style.index
+    notes = [bands.Note(start, start + 2, pitch, 80) for start in (3.0, 5.0, 4.0 + 2 * 9)]
+    drum = bands.Note(5.02, 5.1, 36, 80), bands.Note(7.0, 7.1, 36, 80)
+    return [SimpleNamespace(is_drum=False, notes=notes), SimpleNamespace(is_drum=True, notes=drum)]
+
+
+@pytest.fixture
+def marked(monkeypatch):
+    monkeypatch.setattr(bands, "render_lattice", marked_lattice)
+    monkeypatch.setattr(bands, "arrange", marked_arrangement)
 
 
 def marks(triplet: pairs.Triplet) -> list[tuple[int, int, int]]:
@@ -33,8 +48,7 @@ def marks(triplet: pairs.Triplet) -> list[tuple[int, int, int]]:
 
 
 @pytest.mark.parametrize("tier", [None, 1, 2])
-def test_truth_has_the_contents_score_in_the_style_clips_style(monkeypatch, tier):
-    monkeypatch.setattr(bands, "render_lattice", marked_lattice)
+def test_truth_has_the_contents_score_in_the_style_clips_style(marked, tier):
     made = pairs.triplets(3, split="test", seed=1, per_group=20, tier=tier)
     assert len(made) == 60
     for triplet in made:
@@ -44,15 +58,16 @@ def test_truth_has_the_contents_score_in_the_style_clips_style(monkeypatch, tier
         assert content[2] != truth[2] == style[2]
         assert triplet.content_genre == bands.GENRES[content[2]]
         assert triplet.style_genre == bands.GENRES[style[2]]
+        pitch = 50 + 10 * truth[1] + truth[2]  # 120 BPM: two beats a second, from beat 4 on
+        assert triplet.notes.tolist() == [[-0.5, 0.5, pitch], [0.5, 1.5, pitch]]
+        assert triplet.onsets.tolist() == [0.5, 1.5], "the drum 10 ms later is the same onset"
         assert triplet.tier == (1 if {content[2], style[2]} in ({0, 1}, {2, 3}) else 2)
     tiers = [t.tier for t in made]
     assert tiers == [tier] * 60 if tier else tiers == [1, 2] * 30
     assert len({tuple(marks(t)) for t in made}) > 30, "drawn from all there are"
 
 
-def test_triplets_repeat_with_the_seed(monkeypatch):
-    monkeypatch.setattr(bands, "render_lattice", marked_lattice)
-
+def test_triplets_repeat_with_the_seed(marked):
     def draw(seed):
         return [marks(t) for t in pairs.triplets(1, split="test", seed=seed, per_group=10)]
 
