@@ -223,44 +223,51 @@ def _bench(arguments) -> None:
 
 
 def _benchmark(arguments) -> None:
-    from . import benchmark, corpora, judges, paths, transfer
+    from . import benchmark
     from . import config as cfg
 
     config, device = cfg.AudioConfig(), cfg.choose_device(arguments.device)
-    if arguments.table is not None:
-        items, outputs = benchmark.from_csv(arguments.table, config)
-        panel = judges.load(config, device)
-        rows = [
-            benchmark.score(y, item, panel, config) for y, item in zip(outputs, items, strict=True)
-        ]
-        tables = {"files": {"output": rows}}
-    else:
-        profile = cfg.profile(arguments.profile)
-        name = corpora.resolve(arguments.corpus)
-        corpus = corpora.open_corpus(name, profile=profile, seed=arguments.seed)
-        checkpoints = paths.figures() / f"{profile.name}-{name}" / "checkpoints"
-        panel = judges.for_corpus(
-            corpus, steps=profile.judge_steps, seconds=profile.clip_seconds, config=config,
-            path=checkpoints / "judge_genre.safetensors", device=device,
-        )  # fmt: skip
-        models = {"gain network": transfer.load_model(device=device)}
-        named = benchmark.methods(models, config, device=device)
-        named |= benchmark.slow_peers(config, iterations=profile.peer_iterations, device=device)
-        named = benchmark.chosen(named, arguments.methods)
-        splits = benchmark.items(
-            corpus, n_groups=profile.test_groups, config=config, seed=arguments.seed
-        )
-        tables = {}
-        for split, some in splits.items():
-            tables[split] = benchmark.run(
-                some, named, panel, config, slow_items=profile.peer_items,
-                progress=lambda text, split=split: print(f"{split}: {text}", file=sys.stderr),
-            )  # fmt: skip
+    made = _tables_of_files if arguments.table is not None else _tables_of_methods
+    tables = made(arguments, config, device)
     for split, table in tables.items():
         print(f"{split}\n{benchmark.describe(table)}\n")
     if arguments.output is not None:
         facts = {"profile": arguments.profile, "seed": arguments.seed, "device": device}
         benchmark.write(arguments.output, tables, facts)
+
+
+def _tables_of_files(arguments, config, device: str) -> dict:
+    from . import benchmark, judges
+
+    items, outputs = benchmark.from_csv(arguments.table, config)
+    panel = judges.load(config, device)
+    pairs = zip(outputs, items, strict=True)
+    return {"files": {"output": [benchmark.score(y, item, panel, config) for y, item in pairs]}}
+
+
+def _tables_of_methods(arguments, config, device: str) -> dict:
+    from . import benchmark, corpora, judges, paths, transfer
+    from . import config as cfg
+
+    profile, name = cfg.profile(arguments.profile), corpora.resolve(arguments.corpus)
+    models = {"gain network": transfer.load_model(device=device)}
+    named = benchmark.methods(models, config, device=device)
+    named |= benchmark.slow_peers(config, iterations=profile.peer_iterations, device=device)
+    named = benchmark.chosen(named, arguments.methods)  # before any work
+    corpus = corpora.open_corpus(name, profile=profile, seed=arguments.seed)
+    checkpoints = paths.figures() / f"{profile.name}-{name}" / "checkpoints"
+    panel = judges.for_corpus(
+        corpus, steps=profile.judge_steps, seconds=profile.clip_seconds, config=config,
+        path=checkpoints / "judge_genre.safetensors", device=device,
+    )  # fmt: skip
+    settings = {"n_groups": profile.test_groups, "config": config, "seed": arguments.seed}
+    return {
+        split: benchmark.run(
+            items, named, panel, config, slow_items=profile.peer_items,
+            progress=lambda text, split=split: print(f"{split}: {text}", file=sys.stderr),
+        )
+        for split, items in benchmark.items(corpus, **settings).items()
+    }  # fmt: skip
 
 
 def _pretrain_judges(arguments) -> None:
@@ -270,12 +277,8 @@ def _pretrain_judges(arguments) -> None:
     config, device = cfg.AudioConfig(), cfg.choose_device(arguments.device)
     profile = cfg.profile(arguments.profile)
     cfg.set_deterministic(arguments.seed)
-    settings = {
-        "steps": arguments.steps,
-        "config": config,
-        "seed": arguments.seed,
-        "device": device,
-    }
+    settings = {"config": config, "seed": arguments.seed, "device": device}
+    settings["steps"] = arguments.steps
     log_mels = pairs.render_log_mels(
         arguments.groups, split="train", seed=arguments.seed, config=config,
         progress=_progress("groups rendered"),

@@ -11,14 +11,14 @@ import csv
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from . import audio, metrics, pairs, peers, transfer
 from .config import AudioConfig
-from .corpora import Corpus
+from .corpora import Corpus, read_clip
 from .judges import Judges
 from .models.recombine import GainTransfer
 from .paths import written_beside
@@ -139,8 +139,6 @@ def items(
 
 def unpaired(corpus: Corpus, *, n: int, config: AudioConfig, seed: int = 0) -> list[pairs.Triplet]:
     """`n` pairs of test tracks of a corpus from different genres, each track a content at most once."""
-    from . import corpora
-
     tracks = corpus.split("test")
     order = np.random.default_rng([seed, 11]).permutation(len(tracks))
     items = []
@@ -148,9 +146,7 @@ def unpaired(corpus: Corpus, *, n: int, config: AudioConfig, seed: int = 0) -> l
         if len(items) == n or tracks[a].genre == tracks[b].genre:
             continue
         content, style = (
-            corpora.read_clip(
-                tracks[i], config=config, seconds=min(tracks[i].seconds, UNPAIRED_SECONDS)
-            )
+            read_clip(tracks[i], config=config, seconds=min(tracks[i].seconds, UNPAIRED_SECONDS))
             for i in (a, b)
         )
         onsets = metrics.detected_onsets(content, config)
@@ -201,16 +197,13 @@ def halves(item: pairs.Triplet) -> tuple[Waveform, pairs.Triplet]:
     How far two excerpts of one recording are apart: what columns against the style can reach.
     """
     middle = len(item.style) // 2
-    rest = {**vars(item), "style": item.style[middle:]}
-    return item.style[:middle], pairs.Triplet(**rest)
+    return item.style[:middle], replace(item, style=item.style[middle:])
 
 
-def learned(model: GainTransfer, *, vocoder: str = "gain", device: str = "cpu") -> Method:
+def learned(model: GainTransfer, *, device: str = "cpu") -> Method:
     """A trained gain network as a method."""
     method = transfer.learned(model)
-    return lambda content, style: transfer.transfer(
-        content, style, method=method, vocoder=vocoder, device=device
-    )
+    return lambda content, style: transfer.transfer(content, style, method=method, device=device)
 
 
 def methods(
@@ -251,14 +244,14 @@ def chosen(named: dict[str, Method], names: Sequence[str] | None) -> dict[str, M
     return {name: named[name] for name in names}
 
 
-def oracle(item: pairs.Triplet, config: AudioConfig, *, vocoder: str = "gain") -> Waveform:
-    """What an output stage gives when told the true log-mel: no model behind it can do better."""
+def oracle(item: pairs.Triplet, config: AudioConfig) -> Waveform:
+    """What a gain on the content's STFT gives when told the true log-mel: no gain can do better."""
     target = transfer.log_mel_at_level(item.truth, config, "cpu")
 
     def prepare(content, style):
         return lambda x: target[..., : x.shape[2]] - x.clamp_min(GainTransfer.FLOOR_DB)
 
-    return transfer.transfer(item.content, item.style, method=prepare, vocoder=vocoder)
+    return transfer.transfer(item.content, item.style, method=prepare)
 
 
 # Scores -------------------------------------------------------------------------------------------

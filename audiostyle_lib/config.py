@@ -69,31 +69,17 @@ class Profile:
     seeds: int = 1  # trainings of a model whose figure is compared with the report's
 
 
+# fmt: off
 PROFILES = {
     p.name: p
     for p in (
         Profile("smoke", 4, 8.0, 2, 3, 10, 1, 2, 6, 1, 2, 2, 1, 2, griffin_lim_iterations=4),
         Profile("quick", 20, 30.0, 16, 150, 100, 12, 48, 600, 6, 60, 600, 1, 50),
         Profile("long", 200, 30.0, 20, 600, 250, 24, 48, 600, 6, 600, 2000, 12, 100, seeds=3),
-        Profile(
-            "paper",
-            100,
-            30.0,
-            50,
-            2500,
-            3500,
-            50,
-            600,
-            20_000,
-            25,
-            100_000,
-            4000,
-            100,
-            100,
-            seeds=3,
-        ),
+        Profile("paper", 100, 30.0, 50, 2500, 3500, 50, 600, 20000, 25, 100000, 4000, 100, 100, seeds=3),
     )
 }
+# fmt: on
 
 
 def profile(name: str) -> Profile:

@@ -6,7 +6,7 @@ trained on tracks and instruments that no benchmark item comes from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import checkpoint, features, pairs, training
+from . import checkpoint, features, pairs, peers, training
 from .audio import to_level
 from .config import AudioConfig
 from .corpora import GENRES, Corpus, Track, read_clip
@@ -42,7 +42,7 @@ class Judges:
     @torch.inference_mode()
     def genre_heard(self, waveform: np.ndarray, config: AudioConfig) -> str:
         """Genre with the highest score for a waveform (n_samples,)."""
-        return GENRES[int(self.genre(_log_mel(waveform, config)).argmax())]
+        return GENRES[int(self.genre(self._log_mel(waveform, config)).argmax())]
 
     @torch.inference_mode()
     def timbre_distance(
@@ -54,7 +54,9 @@ class Judges:
         changes.
         """
         net = self.timbre_centred if centred else self.timbre
-        first, second = (timbre_input(_log_mel(x, config), config, centred=centred) for x in (a, b))
+        first, second = (
+            timbre_input(self._log_mel(x, config), config, centred=centred) for x in (a, b)
+        )
         return float(net.distance(first, second))
 
     @torch.inference_mode()
@@ -66,7 +68,7 @@ class Judges:
         """
         shares = []
         for x, y in zip(*self._stages(a, b, config), strict=True):
-            gram_a, gram_b = (_gram(z) for z in (x, y))
+            gram_a, gram_b = (peers.gram_matrix(z[0].flatten(1)) for z in (x, y))
             shares.append(float((gram_a - gram_b).norm() / gram_b.norm()))
         return float(np.mean(shares))
 
@@ -85,12 +87,10 @@ class Judges:
         return float(np.mean(distances))
 
     def _stages(self, a: np.ndarray, b: np.ndarray, config: AudioConfig):
-        return [self.genre.stage_outputs(_log_mel(x, config)) for x in (a, b)]
+        return [self.genre.stage_outputs(self._log_mel(x, config)) for x in (a, b)]
 
-
-def _gram(stage: Tensor) -> Tensor:
-    rows = stage[0].flatten(1)  # (C, positions)
-    return rows @ rows.T / rows.shape[1]
+    def _log_mel(self, waveform: np.ndarray, config: AudioConfig) -> Tensor:
+        return _log_mel(waveform, config).to(self.genre.head.weight.device)
 
 
 def _unit(stage: Tensor) -> Tensor:
@@ -131,7 +131,6 @@ def train_genre(
     lr: float = 2e-3,
     seed: int = 0,
     device: str = "cpu",
-    evaluate: Callable[[GenreNet], dict[str, float]] | None = None,
     **sizes: int,
 ) -> tuple[GenreNet, dict[str, list[float]]]:
     """Train a `GenreNet` on log-mels (N, n_mels, T) in dB at -20 dBFS and labels (N,).
@@ -158,7 +157,7 @@ def train_genre(
         model, step=_genre_step, batches=batches, steps_per_epoch=steps_per_epoch,
         epochs=max(1, steps // steps_per_epoch), path=path,
         recipe={"model": sizes, "corpus": corpus_sha256}, config=config, seed=seed, device=device,
-        lr=lr, evaluate=evaluate, label="genre judge",
+        lr=lr, label="genre judge",
     )  # fmt: skip
     return model, curves
 

@@ -50,13 +50,15 @@ def musaicing(
 
     Non-negative matrix factorisation of the content's magnitudes in which the templates are the style
     clip's own frames and stay fixed; the activations are held sparse in time, few at a time and along
-    diagonals, so that runs of frames are used. Window and hop, 2048 and 1024 samples, and the defaults
-    are the paper's ("Let it Bee", sec. 2 and 3; the repetition window is 2 `repetition` + 1 frames).
+    diagonals, so that runs of frames are used ("Let it Bee"). Frames of 2048 samples each 1024, and the
+    defaults below, are those of public implementations.
 
     Parameters
     ----------
     iterations : L of the paper
-    repetition, polyphony, continuity : r, p and c of the paper, in frames, templates, frames
+    repetition : r of the paper; an activation counts if it is the largest within r frames
+    polyphony : p, templates at a time
+    continuity : c, frames on either side along a diagonal
     """
     lattice = AudioConfig(sample_rate=config.sample_rate, hop_length=1024)
     own, theirs = (
@@ -223,8 +225,9 @@ def gram_representations(
     Log-magnitude STFT with filters of 11 frames (what harmony sounds like), log-mel with 50 (rhythm),
     and constant-Q with filters of 11 frames and 12 semitones that slide along pitch (timbre in any key),
     all random; the waveform is fitted by L-BFGS, so no phase has to be found ("Style" transfer for
-    musical audio using multiple time-frequency representations, 2018). Each loss is a share of its
-    target's energy, content's and style's, all of one weight; the fit begins with the content.
+    musical audio using multiple time-frequency representations, 2018). Ours, because their text leaves
+    them open or depends on the pair: each loss is a share of its target's energy, all of one weight,
+    constant-Q has a sixteenth of the filters, and the fit begins with the content.
     """
     sizes = {"stft": (config.n_fft // 2 + 1, (11,)), "mel": (config.n_mels, (50,))}
     weights = {
