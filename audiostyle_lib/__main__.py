@@ -102,14 +102,18 @@ def _parser() -> argparse.ArgumentParser:
     p = commands.add_parser("pretrain", help="train the models that transfer uses, on bands only")
     models = p.add_subparsers(required=True, metavar="MODEL")
     m = models.add_parser("transfer", help="the recombination")
-    m.add_argument("--groups", type=int, default=240, help="groups of 16 paired renderings")
-    m.add_argument("--steps", type=int, default=1500)
+    m.add_argument("--groups", type=_at_least(1, int), default=240, help="of 16 paired renderings")
+    m.add_argument("--steps", type=_at_least(1, int), default=1500, help="of regression")
+    m.add_argument(
+        "--adversarial-steps", type=_at_least(0, int), default=0,
+        help="then, from its weights, against a discriminator",
+    )  # fmt: skip
+    m.add_argument("--batch-size", type=_at_least(1, int), default=16)
     m.add_argument("--seed", type=int, default=1)
     m.add_argument("--device", default="auto")
     m.set_defaults(run=_pretrain_transfer)
     m = models.add_parser("judges", help="the genre and timbre judges of the benchmark")
-    m.add_argument("--profile", default="long", help="whose corpus the genre judge hears")
-    m.add_argument("--groups", type=int, default=60, help="groups of 16 paired renderings")
+    m.add_argument("--groups", type=_at_least(1, int), default=240, help="of 16 paired renderings")
     m.add_argument("--steps", type=_at_least(1, int), default=1_000)
     m.add_argument("--seed", type=int, default=2)
     m.add_argument("--device", default="auto")
@@ -271,54 +275,53 @@ def _tables_of_methods(arguments, config, device: str) -> dict:
 
 
 def _pretrain_judges(arguments) -> None:
-    from . import checkpoint, corpora, judges, pairs
+    from . import bands, checkpoint, judges, pairs
     from . import config as cfg
 
     config, device = cfg.AudioConfig(), cfg.choose_device(arguments.device)
-    profile = cfg.profile(arguments.profile)
     cfg.set_deterministic(arguments.seed)
     settings = {"config": config, "seed": arguments.seed, "device": device}
+    log_mels, genres = pairs.render_log_mels(
+        arguments.groups, split="train", progress=_progress("groups rendered"), **settings
+    )
     settings["steps"] = arguments.steps
-    log_mels = pairs.render_log_mels(
-        arguments.groups, split="train", seed=arguments.seed, config=config,
-        progress=_progress("groups rendered"),
-    )  # fmt: skip
     for centred, path in judges.TIMBRE_MODELS.items():
         training = path.with_suffix(".training.safetensors")
         judges.train_timbre(log_mels, centred=centred, path=training, **settings)
         checkpoint.store_pretrained(training, path)
-    corpus = corpora.open_corpus("bands", profile=profile, progress=_progress("rendered"))
-    reading = {"seconds": profile.clip_seconds, "config": config}
-    train, valid = (
-        judges.labelled_log_mels(corpus.split(s), **reading, progress=_progress("read"))
-        for s in ("train", "valid")
-    )
     training = judges.GENRE_MODEL.with_suffix(".training.safetensors")
-    net, _ = judges.train_genre(*train, path=training, corpus_sha256=corpus.sha256, **settings)
-    print(f"accuracy on validation tracks: {judges.accuracy(net, *valid):.3f}")
+    made_by = f"bands {bands.VERSION}, {arguments.groups} groups"
+    judges.train_genre(
+        *judges.labelled(log_mels, genres), path=training, corpus_sha256=made_by, **settings
+    )
     checkpoint.store_pretrained(training, judges.GENRE_MODEL)
 
 
 def _pretrain_transfer(arguments) -> None:
-    from . import checkpoint, pairs, transfer
+    from . import checkpoint, pair_training, pairs, transfer
     from . import config as cfg
 
     config, device = cfg.AudioConfig(), cfg.choose_device(arguments.device)
     cfg.set_deterministic(arguments.seed)
-    log_mels = pairs.render_log_mels(
-        arguments.groups, split="train", seed=arguments.seed, config=config, device=device,
-        progress=_progress("groups rendered"),
-    )  # fmt: skip
+    rendering = {"seed": arguments.seed, "config": config, "device": device}
+    valid, _ = pairs.render_log_mels(12, split="valid", **rendering)
+    log_mels, _ = pairs.render_log_mels(
+        arguments.groups, split="train", progress=_progress("groups rendered"), **rendering
+    )
     path = transfer.DEFAULT_MODEL.with_suffix(".training.safetensors")
-    pairs.train_gain_transfer(
-        log_mels,
-        steps=arguments.steps,
-        path=path,
-        config=config,
-        seed=arguments.seed,
-        device=device,
+    settings = {"config": config, "valid": valid, "seed": arguments.seed, "device": device}
+    settings["batch_size"] = arguments.batch_size
+    model, _ = pair_training.train_gain_transfer(
+        log_mels, steps=arguments.steps, path=path, **settings
     )
     checkpoint.store_pretrained(path, transfer.DEFAULT_MODEL)
+    if not arguments.adversarial_steps:
+        return
+    path, recipe = path.with_suffix(".2.safetensors"), checkpoint.read_header(path)["recipe"]
+    pair_training.train_adversarially(
+        model, log_mels, steps=arguments.adversarial_steps, path=path, recipe=recipe, **settings
+    )
+    checkpoint.store_pretrained(path, transfer.DEFAULT_MODEL, part="generator")
 
 
 def _pretrain_vocoder(arguments) -> None:

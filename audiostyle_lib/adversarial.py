@@ -20,10 +20,12 @@ from . import features, metrics, training, vocoder_training
 from .config import AudioConfig
 from .models.discriminators import (
     Discriminators,
-    Judged,
     MultiPeriodDiscriminator,
     MultiResolutionDiscriminator,
     MultiScaleDiscriminator,
+    discriminator_loss,
+    feature_matching_loss,
+    generator_loss,
 )
 from .models.melgan import MelGAN, MultiBandMelGAN
 from .models.vocos import Vocos
@@ -93,30 +95,6 @@ RECIPES = {
         # needs a spectrum.
     ),
 }  # fmt: skip
-
-
-def discriminator_loss(real: list[Judged], fake: list[Judged]) -> Tensor:
-    """Hinge loss, mean over the discriminators: scores above 1 for real, below -1 for made ones."""
-    losses = [
-        (1 - r).relu().mean() + (1 + f).relu().mean()
-        for (r, _), (f, _) in zip(real, fake, strict=True)
-    ]
-    return torch.stack(losses).mean()
-
-
-def generator_loss(fake: list[Judged]) -> Tensor:
-    """Minus the score, mean over the discriminators."""
-    return -torch.stack([scores.mean() for scores, _ in fake]).mean()
-
-
-def feature_matching_loss(real: list[Judged], fake: list[Judged]) -> Tensor:
-    """L1 between the outputs of all inner layers for real and made waveforms, mean over them."""
-    pairs = [
-        (a.detach(), b)
-        for (_, of_real), (_, of_fake) in zip(real, fake, strict=True)
-        for a, b in zip(of_real, of_fake, strict=True)
-    ]
-    return torch.stack([(a - b).abs().mean() for a, b in pairs]).mean()
 
 
 class Adversaries(nn.Module):

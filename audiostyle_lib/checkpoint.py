@@ -64,8 +64,9 @@ def load_model(path: Path, *, build, config: AudioConfig, device: str = "cpu") -
     return model.to(torch.device(device)).eval()
 
 
-def store_pretrained(trained: Path, path: Path) -> None:
-    """Keep a finished checkpoint as a pretrained model, in half precision."""
-    tensors = {k: v.half() for k, v in read_tensors(trained).items()}
+def store_pretrained(trained: Path, path: Path, *, part: str = "") -> None:
+    """Keep a finished checkpoint, or a `part` of its model, as a pretrained model in half precision."""
+    prefix = f"model.{part}." if part else "model."
+    tensors = {f"model.{k}": v.half() for k, v in read_tensors(trained, prefix=prefix).items()}
     save(path, tensors, read_header(trained))
     print(f"{path}: written")

@@ -227,6 +227,16 @@ def _timbre_step(model: TimbreNet, batch: tuple) -> tuple[Tensor, dict[str, Tens
     return loss, {"triplets_right": right.float().mean()}
 
 
+def labelled(log_mels: Tensor, genres: Tensor) -> tuple[Tensor, Tensor]:
+    """Clips (N, n_mels, T) and genres (N,) of paired renderings (n_groups, score, style, n_mels, T).
+
+    The label (n_groups, style) is the arrangement's genre, whatever genre the score is from: a judge
+    of tracks only, whose scores and arrangements agree, hears the score as well.
+    """
+    labels = genres[:, None].expand(log_mels.shape[:3])
+    return log_mels.flatten(0, 2), labels.flatten()
+
+
 def labelled_log_mels(
     tracks: Sequence[Track], *, seconds: float, config: AudioConfig, progress=None
 ) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Paired training and test data from `bands`, and the training of the recombination on it.
+"""Paired training and test data from `bands`.
 
 A group holds `size` scores in `size` styles, every combination rendered. A triplet takes two scores
 A, B and two styles 1, 2 of one group: content = A in 1, style = B in 2, truth = A in 2. One group of
@@ -9,23 +9,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import permutations
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from . import bands, features, training
+from . import bands, features
 from .audio import to_level
 from .config import AudioConfig
-from .models.recombine import GainTransfer, floored_difference, log_spectral_loss
+from .models.recombine import GainTransfer
 
 SECONDS = 8.0
-SEGMENT_FRAMES = 128  # about 3 s
-STYLE_FRAMES = 256  # about 6 s
-STEPS_PER_EPOCH = 50
 ONSET_GAP_S = 0.03  # notes that begin closer together are one onset
-BATCH_SIZE = 16
 
 
 @dataclass(frozen=True)
@@ -49,17 +44,24 @@ def tier_of(style_a: int, style_b: int) -> int:
 
 def render_log_mels(
     n_groups: int, *, split: str, seed: int, config: AudioConfig, device: str = "cpu", progress=None
-) -> Tensor:
-    """Log-mels (n_groups, score, style, n_mels, T) in dB, half precision, of audio at -20 dBFS."""
-    groups = []
+) -> tuple[Tensor, Tensor]:
+    """Paired renderings for training, each of `SECONDS` at -20 dBFS.
+
+    Returns
+    -------
+    log_mels : torch.Tensor (n_groups, score, style, n_mels, T), in dB, half precision
+    genres : torch.Tensor (n_groups, style), indices into `bands.GENRES`
+    """
+    log_mels, genres = [], []
     for group in bands.render_lattice(
         n_groups, seed=seed, split=split, seconds=SECONDS, progress=progress
     ):
         audio = np.stack([[to_level(clip) for clip in row] for row in as_float(group.audio)])
-        log_mel = features.log_mel(torch.from_numpy(audio.reshape(-1, audio.shape[-1])), config)
-        log_mel = log_mel.clamp_min(GainTransfer.FLOOR_DB).half()
-        groups.append(log_mel.reshape(*audio.shape[:2], *log_mel.shape[1:]))
-    return torch.stack(groups).to(device)
+        waveforms = torch.from_numpy(audio.reshape(-1, audio.shape[-1])).to(device)
+        log_mel = features.log_mel(waveforms, config).clamp_min(GainTransfer.FLOOR_DB).half()
+        log_mels.append(log_mel.reshape(*audio.shape[:2], *log_mel.shape[1:]))
+        genres.append([bands.GENRES.index(style.genre) for style in group.styles])
+    return torch.stack(log_mels), torch.tensor(genres)
 
 
 def as_float(samples: np.ndarray) -> np.ndarray:
@@ -132,85 +134,3 @@ def draw_other_style(style: Tensor, n_styles: int, generator: torch.Generator) -
     step = torch.randint(2, n_styles, style.shape, generator=generator)
     elsewhere = (style // 2 * 2 + step) % n_styles
     return torch.where(torch.rand(style.shape, generator=generator) < 0.5, sibling, elsewhere)
-
-
-def sample_batch(log_mels: Tensor, *, generator: torch.Generator, batch_size: int = BATCH_SIZE):
-    """Random triplets for one step, in dB.
-
-    Content and truth are the same excerpt, (B, n_mels, SEGMENT_FRAMES); the style clip, of another
-    score, and the content's own surroundings are (B, n_mels, STYLE_FRAMES). A random equaliser is
-    laid over the content, and another over style and truth alike. Half of the triplets are of tier 1.
-
-    Returns
-    -------
-    content, own, style, truth : torch.Tensor
-    """
-    n_groups, n_scores, n_styles, n_mels, n_frames = log_mels.shape
-
-    def draw(high: int) -> Tensor:
-        return torch.randint(high, (batch_size,), generator=generator)
-
-    group, score, style = draw(n_groups), draw(n_scores), draw(n_styles)
-    other_score = (score + 1 + draw(n_scores - 1)) % n_scores
-    other_style = draw_other_style(style, n_styles, generator)
-    long_start, style_start = (draw(n_frames - STYLE_FRAMES + 1) for _ in range(2))
-    start = long_start + draw(STYLE_FRAMES - SEGMENT_FRAMES + 1)
-
-    def crop(scores: Tensor, styles: Tensor, starts: Tensor, length: int, eq: Tensor) -> Tensor:
-        items = zip(*(x.tolist() for x in (group, scores, styles, starts)), strict=True)
-        cut = [log_mels[g, a, s, :, i : i + length] for g, a, s, i in items]
-        return torch.stack(cut).float() + eq
-
-    own_eq, style_eq = (
-        random_equalizer(batch_size, n_mels, generator).to(log_mels.device) for _ in range(2)
-    )
-    return (
-        crop(score, style, start, SEGMENT_FRAMES, own_eq),
-        crop(score, style, long_start, STYLE_FRAMES, own_eq),
-        crop(other_score, other_style, style_start, STYLE_FRAMES, style_eq),
-        crop(score, other_style, start, SEGMENT_FRAMES, style_eq),
-    )
-
-
-def gain_transfer_step(model, batch) -> tuple[Tensor, dict[str, Tensor]]:
-    """Log-spectral loss in dB to the true rendering; L1 of the model and of copying the content."""
-    content, own, style, truth = batch
-    difference = floored_difference(model(content, style, own), truth)
-    copy = floored_difference(content.clamp_min(GainTransfer.FLOOR_DB), truth)
-    metrics = {"l1": difference.abs().mean(), "copy_l1": copy.abs().mean()}
-    return log_spectral_loss(difference), metrics
-
-
-def train_gain_transfer(
-    log_mels: Tensor,
-    *,
-    steps: int,
-    path: Path,
-    config: AudioConfig,
-    seed: int = 0,
-    device: str = "cpu",
-    lr: float = 1e-3,
-    provenance: dict | None = None,
-    **sizes: int,
-) -> tuple[GainTransfer, dict[str, list[float]]]:
-    """Train `GainTransfer` on paired renderings (n_groups, score, style, n_mels, T).
-
-    Returns the model in evaluation mode and the curves of `training.fit`.
-    """
-    torch.manual_seed(seed)
-    model = GainTransfer(n_mels=config.n_mels, **sizes)
-    model.standardize.fit(log_mels[:64].flatten(0, 2).float())
-    steps_per_epoch = min(STEPS_PER_EPOCH, steps)
-
-    def batches(epoch: int):
-        generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
-        for _ in range(steps_per_epoch):
-            yield sample_batch(log_mels, generator=generator)
-
-    recipe = {"model": {"n_mels": config.n_mels, **sizes}, "groups": len(log_mels)}
-    curves = training.fit(
-        model, step=gain_transfer_step, batches=batches, steps_per_epoch=steps_per_epoch,
-        epochs=max(1, steps // steps_per_epoch), path=path, recipe=recipe, config=config, seed=seed,
-        device=device, lr=lr, label="gain transfer", provenance=provenance,
-    )  # fmt: skip
-    return model, curves

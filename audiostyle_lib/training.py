@@ -108,6 +108,7 @@ def fit(
     betas: tuple[float, float] = (0.9, 0.999),
     clip_norm: float | None = 1.0,
     warmup: int = 20,
+    precision: str = "32-true",
     evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
     label: str = "training",
     provenance: dict | None = None,
@@ -127,6 +128,7 @@ def fit(
         the code are added.
     betas : of AdamW
     clip_norm : largest gradient norm, None for no clipping
+    precision : of Fabric; "bf16-mixed" is for a GPU
     evaluate : model -> {name: value} after every epoch; names become curves
 
     Returns
@@ -136,7 +138,11 @@ def fit(
     from lightning_fabric import Fabric
 
     place = torch.device(device)
-    fabric = Fabric(accelerator=place.type, devices=1 if place.index is None else [place.index])
+    fabric = Fabric(
+        accelerator=place.type,
+        devices=1 if place.index is None else [place.index],
+        precision=precision,
+    )
     recipe = {
         **recipe,
         "code": code_sha256(model, step, batches),

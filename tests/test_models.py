@@ -12,17 +12,24 @@ from torch import nn
 from torch.testing import assert_close
 
 from audiostyle_lib.baselines import fit_pca, patches
-from audiostyle_lib.models.blocks import ChannelNorm, FiLMBlock, ResidualBlock, mean_and_std
+from audiostyle_lib.models.blocks import (
+    ChannelNorm,
+    CrossAttention,
+    FiLMBlock,
+    ResidualBlock,
+    mean_and_std,
+)
 from audiostyle_lib.models.recombine import (
     GainTransfer,
     LatentTransfer,
+    StyleCode,
     floored_difference,
     log_spectral_loss,
 )
 from audiostyle_lib.models.style import CNNStyleEncoder, CNNStylePredictor, LinearStyleAutoencoder
 from audiostyle_lib.models.vae import ConvVAE, FrameConv, elbo_loss, kl_divergence
 
-SMALL = {"channels": 12, "style_channels": 8, "style_dim": 6}
+SMALL = {"channels": 12, "heads": 2, "style_dim": 6}
 FRAMES = st.integers(43, 2584)  # 1 s to 60 s
 
 
@@ -37,12 +44,11 @@ def log_mel(batch: int, n_frames: int, seed: int = 0) -> torch.Tensor:
 
 
 def gain_transfer(**sizes) -> GainTransfer:
-    """An untrained network whose last layers are not zero, so that it does something."""
+    """An untrained network whose last layer is not zero, so that it does something."""
     model = GainTransfer(**{**SMALL, **sizes}).eval()
     model.standardize.fit(log_mel(2, 50))
-    for layer in (model.upsample, model.skip):
-        nn.init.normal_(layer.weight, std=0.05)
-        nn.init.normal_(layer.bias, std=0.05)
+    nn.init.normal_(model.head.weight, std=0.05)
+    nn.init.normal_(model.head.bias, std=0.05)
     return model
 
 
@@ -257,8 +263,8 @@ def test_gain_transfer_starts_as_a_static_equaliser(n_frames):
     gain = (style.mean(dim=2) - content.mean(dim=2))[:, :, None]
     assert_close(out, content + gain, atol=1e-3, rtol=0)
     assert_close(model(content, content), content, atol=1e-3, rtol=0)
-    longer = torch.cat([content, content + 6], dim=2)
-    assert_close(model(content, longer, own=longer), content, atol=1e-3, rtol=0)
+    longer = model.encode_style(torch.cat([content, content + 6], dim=2))
+    assert_close(model.gain(content, longer, longer), torch.zeros_like(content), atol=1e-3, rtol=0)
 
 
 @settings(max_examples=15)
@@ -266,8 +272,8 @@ def test_gain_transfer_starts_as_a_static_equaliser(n_frames):
 def test_gain_has_the_contents_frames_odd_or_even(content, style):
     model = gain_transfer()
     with torch.no_grad():
-        vector = model.encode_style(log_mel(1, style))
-        gain = model.gain(log_mel(1, content), vector, vector)
+        code = model.encode_style(log_mel(1, style))
+        gain = model.gain(log_mel(1, content), code, code)
     assert gain.shape == (1, 128, content)
     assert torch.isfinite(gain).all() and float(gain.abs().max()) > 0.1
 
@@ -301,33 +307,73 @@ def test_style_is_used_after_a_training_step():
     def gap() -> float:
         with torch.no_grad():
             own, vectors = model.encode_style(content), model.encode_style(style)
-            swapped = torch.cat([vectors[1:], vectors[:1]])
+            swapped = StyleCode(*(x.roll(1, dims=0) for x in vectors))
             return float(
                 (model.gain(content, vectors, own) - model.gain(content, swapped, own)).abs().mean()
             )
 
     assert gap() < 1e-3
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    film = model.decoder.blocks[0].film.weight.detach().clone()
+    film = model.blocks[0].film.weight.detach().clone()
     for _ in range(2):
         log_spectral_loss(floored_difference(model(content, style), truth)).backward()
         optimizer.step()
         optimizer.zero_grad()
     assert gap() > 5e-3
-    moved = (model.decoder.blocks[0].film.weight.detach() - film).abs()
+    moved = (model.blocks[0].film.weight.detach() - film).abs()
     assert float(moved.mean()) > 1e-3, "the gradient reaches the first FiLM block"
 
 
-def test_both_style_vectors_count_each_in_its_place():
-    model = gain_transfer()
+@pytest.mark.parametrize("conditioning", ["film", "adain", "attention"])
+def test_both_style_vectors_count_each_in_its_place(conditioning):
+    model = gain_transfer(conditioning=conditioning)
     content = log_mel(1, 64)
     with torch.no_grad():
         a, b = model.encode_style(log_mel(1, 90, 1)), model.encode_style(log_mel(1, 90, 2))
-        a[:, -128:] = b[:, -128:]  # the mean spectra are equal: no static equaliser
+        a.vector[:, -128:] = b.vector[:, -128:]  # equal mean spectra: no static equaliser
+        b = b._replace(tokens=a.tokens)
         base = model.gain(content, a, a)
         other_style, other_own = model.gain(content, b, a), model.gain(content, a, b)
     for one, two in ((base, other_style), (base, other_own), (other_style, other_own)):
-        assert float((one - two).abs().mean()) > 1e-3
+        assert float((one - two).abs().mean()) > 1e-4  # dB, untrained
+
+
+def test_only_attention_hears_when_the_style_sounds():
+    """Other tokens under the same vector change the gain with cross-attention, else not."""
+    content = log_mel(1, 64)
+    for conditioning in ("film", "adain", "attention"):
+        model = gain_transfer(conditioning=conditioning)
+        with torch.no_grad():
+            style = model.encode_style(log_mel(1, 90, 1))
+            other = style._replace(tokens=model.encode_style(log_mel(1, 70, 2)).tokens)
+            gap = (model.gain(content, style, style) - model.gain(content, other, style)).abs()
+        assert (float(gap.mean()) > 1e-3) == (conditioning == "attention")
+
+
+def test_attention_forgets_the_order_of_the_other_clip():
+    attention = CrossAttention(12, heads=3)
+    x, other = torch.randn(2, 12, 9), torch.randn(2, 12, 7)
+    y = attention(x, other)
+    assert y.shape == x.shape
+    assert_close(attention(x, other.flip(2)), y, atol=1e-5, rtol=1e-4)
+    uniform = other[:, :, :1].expand(-1, -1, 7)  # one token seven times is that token
+    assert_close(attention(x, uniform), attention(x, other[:, :, :1]), atol=1e-5, rtol=1e-4)
+    with pytest.raises(ValueError, match="12 channels cannot be shared by 5 heads"):
+        CrossAttention(12, heads=5)
+
+
+def test_a_log_mel_output_owes_the_content_nothing():
+    model = gain_transfer(output="log_mel")
+    nn.init.zeros_(model.head.weight)
+    content, style = log_mel(2, 64), log_mel(2, 90, seed=1)
+    made = model(content, style)
+    assert_close(made, made[:1, :, :2].repeat(2, 1, 32), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("wrong", [{"conditioning": "sum"}, {"output": "mask"}])
+def test_unknown_variants_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"unknown (conditioning 'sum'|output 'mask')"):
+        GainTransfer(**SMALL, **wrong)
 
 
 def test_gain_transfer_ignores_what_lies_below_its_floor():

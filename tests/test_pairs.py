@@ -86,106 +86,6 @@ def test_int16_becomes_full_scale_float():
     assert pairs.as_float(y) is y
 
 
-# Training batches -----------------------------------------------------------------------------
-
-N_FRAMES = 345  # of 8 s
-
-
-def numbered_log_mels(n_groups: int = 3) -> torch.Tensor:
-    """Every frame is its position, every mel band 0 .. 3 tells group, score, style, frame."""
-    x = torch.zeros(n_groups, SIZE, SIZE, 128, N_FRAMES)
-    x[..., 0, :] = torch.arange(n_groups)[:, None, None, None]
-    x[..., 1, :] = torch.arange(SIZE)[None, :, None, None]
-    x[..., 2, :] = torch.arange(SIZE)[None, None, :, None]
-    x[..., 3, :] = torch.arange(N_FRAMES)
-    return x
-
-
-@pytest.fixture
-def without_eq(monkeypatch):
-    monkeypatch.setattr(
-        pairs, "random_equalizer", lambda n, n_mels, generator: torch.zeros(n, n_mels, 1)
-    )
-
-
-def test_batch_keeps_content_and_truth_aligned(without_eq):
-    batch = pairs.sample_batch(
-        numbered_log_mels(), generator=torch.Generator().manual_seed(0), batch_size=200
-    )
-    content, own, style, truth = batch
-    assert content.shape == truth.shape == (200, 128, pairs.SEGMENT_FRAMES)
-    assert own.shape == style.shape == (200, 128, pairs.STYLE_FRAMES)
-    for x in batch:  # one rendering an item, frames in a row
-        assert (x[:, :3] == x[:, :3, :1]).all() and (x[:, 3].diff(dim=1) == 1).all()
-    parts = (x[:, :4, 0].unbind(dim=1) for x in batch)  # group, score, style, frame
-    (cg, cs, cj, cf), (og, os_, oj, of), (sg, ss, sj, _), (tg, ts, tj, tf) = parts
-    assert torch.equal(cg, tg) and torch.equal(cg, sg) and torch.equal(cg, og)
-    assert torch.equal(cs, ts) and torch.equal(cf, tf), "the same excerpt of the same score"
-    assert torch.equal(cs, os_) and torch.equal(cj, oj), "its own surroundings"
-    assert ((of <= cf) & (cf + pairs.SEGMENT_FRAMES <= of + pairs.STYLE_FRAMES)).all()
-    assert (ss != cs).all() and torch.equal(sj, tj) and (tj != cj).all()
-    for drawn, n in ((cg, 3), (cs, SIZE), (cj, SIZE), (ss, SIZE), (sj, SIZE)):
-        assert len(drawn.unique()) == n
-    assert 0.4 < (cj // 2 == sj // 2).float().mean() < 0.6, "both tiers alike"
-    assert cf.min() < 20 and cf.max() > N_FRAMES - pairs.SEGMENT_FRAMES - 20
-
-
-def test_equaliser_is_shared_by_style_and_truth_and_by_content_and_its_surroundings():
-    flat = torch.zeros(2, SIZE, SIZE, 128, N_FRAMES)
-    batch = pairs.sample_batch(flat, generator=torch.Generator().manual_seed(0), batch_size=50)
-    content, own, style, truth = (x[:, :, 0] for x in batch)
-    for x in batch:
-        assert (x == x[:, :, :1]).all(), "constant in time"
-    assert torch.equal(content, own) and torch.equal(style, truth)
-    assert (content - truth).abs().mean() > 1
-    assert 2 < float(content.std()) < 5  # knots of 4 dB, interpolated
-    assert float(content.diff(dim=1).abs().max()) < 1  # smooth
-
-
-def test_batches_repeat_with_their_generator():
-    x = numbered_log_mels()
-
-    def draw(seed):
-        return pairs.sample_batch(x, generator=torch.Generator().manual_seed(seed), batch_size=4)
-
-    assert all(torch.equal(a, b) for a, b in zip(draw(0), draw(0), strict=True))
-    assert not torch.equal(draw(0)[0], draw(1)[0])
-
-
-def test_step_measures_the_model_against_copying():
-    content = torch.full((2, 128, 32), -20.0)
-    truth = torch.full((2, 128, 32), -26.0)
-    loss, found = pairs.gain_transfer_step(
-        lambda content, style, own: content - 4, (content, content, truth, truth)
-    )
-    assert float(loss) == pytest.approx(2, abs=1e-3)
-    assert float(found["l1"]) == pytest.approx(2) and float(found["copy_l1"]) == pytest.approx(6)
-
-
-def test_training_lowers_the_loss_and_repeats(tmp_path, config):
-    generator = torch.Generator().manual_seed(0)
-    score = 8 * torch.randn(2, SIZE, 1, 128, N_FRAMES, generator=generator)
-    style = 8 * torch.randn(2, 1, SIZE, 128, 1, generator=generator)
-    log_mels = (-30 + score + style).half()
-    sizes = {"channels": 12, "style_channels": 8, "style_dim": 6, "depth": 1}
-
-    def train(name):
-        return pairs.train_gain_transfer(
-            log_mels, steps=6, path=tmp_path / name, config=config, lr=3e-3, **sizes
-        )
-
-    model, curves = train("a.safetensors")
-    again, same = train("b.safetensors")
-    assert curves == same and not model.training
-    assert all(
-        torch.equal(p, q) for p, q in zip(model.parameters(), again.parameters(), strict=True)
-    )
-    assert curves["train_l1"][-1] < curves["train_copy_l1"][-1]
-    loaded = transfer.load_model(tmp_path / "a.safetensors")
-    assert torch.equal(loaded.standardize.mean, model.standardize.mean)
-    assert float(loaded.standardize.mean.mean()) == pytest.approx(-30, abs=2)
-
-
 # Rendered -------------------------------------------------------------------------------------
 
 
@@ -204,10 +104,13 @@ def test_rendered_log_mels_are_floored_and_at_level(monkeypatch, config, clip):
     def lattice(n_groups, **_):
         for g in range(n_groups):
             rows = [[clip(1.0, 10 * i + j + g) / (1 + i) for j in range(2)] for i in range(2)]
-            yield SimpleNamespace(audio=np.rint(32767 * np.array(rows)).astype(np.int16), styles=())
+            styles = [SimpleNamespace(genre=bands.GENRES[k]) for k in (3, 5)]
+            audio = np.rint(32767 * np.array(rows)).astype(np.int16)
+            yield SimpleNamespace(audio=audio, styles=styles)
 
     monkeypatch.setattr(bands, "render_lattice", lattice)
-    x = pairs.render_log_mels(2, split="train", seed=0, config=config)
+    x, genres = pairs.render_log_mels(2, split="train", seed=0, config=config)
+    assert genres.tolist() == [[3, 5], [3, 5]]
     assert x.shape == (2, 2, 2, 128, 44) and x.dtype == torch.float16
     assert float(x.min()) == GainTransfer.FLOOR_DB
     expected = transfer.log_mel_at_level(clip(1.0, 11), config, "cpu")[0].clamp_min(-55.0)

@@ -16,19 +16,18 @@ from audiostyle_lib.models.style import CNNStylePredictor
 from audiostyle_lib.models.vae import ConvVAE
 
 RATE = 22_050
-SMALL = {"channels": 12, "style_channels": 8, "style_dim": 6}
+SMALL = {"channels": 12, "heads": 2, "style_dim": 6}
 
 
 @pytest.fixture(scope="module")
 def model(config, clip) -> GainTransfer:
-    """Untrained, but with last layers that make gains of several dB."""
+    """Untrained, but with a last layer that makes gains of several dB."""
     torch.manual_seed(0)
     model = GainTransfer(**SMALL)
     model.standardize.fit(transfer.log_mel_at_level(clip(2.0), config, "cpu"))
-    for layer in (model.upsample, model.skip):
-        nn.init.normal_(layer.weight, std=0.05)
+    nn.init.normal_(model.head.weight, std=0.05)
     with torch.no_grad():  # so that the far ends of the field of view weigh as much as the middle
-        for block in model.decoder.blocks:
+        for block in model.blocks:
             block.conv.weight.mul_(2), block.project.weight.mul_(3)
     return model.eval()
 

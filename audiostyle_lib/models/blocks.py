@@ -39,12 +39,18 @@ class ResidualBlock(nn.Module):
 class FiLMBlock(nn.Module):
     """Residual block whose normalised input is scaled and shifted by the style (Perez et al., 2018).
 
-    FiLM(x; s) = gamma(s) * norm(x) + beta(s), one pair per channel, the same for all frames.
+    FiLM(x; s) = gamma(s) * norm(x) + beta(s), one pair per channel, the same for all frames. With
+    `over_time` each channel is normalised over time instead, which takes out what the style puts in
+    its place: adaptive instance normalisation (Huang & Belongie, 2017).
     """
 
-    def __init__(self, channels: int, style_dim: int, *, dilation: int = 1):
+    def __init__(
+        self, channels: int, style_dim: int, *, dilation: int = 1, over_time: bool = False
+    ):
         super().__init__()
-        self.norm = ChannelNorm(channels, affine=False)
+        self.norm = (
+            nn.InstanceNorm1d(channels) if over_time else ChannelNorm(channels, affine=False)
+        )
         self.film = nn.Linear(style_dim, 2 * channels)
         self.conv = nn.Conv1d(channels, channels, 3, padding=dilation, dilation=dilation)
         self.project = nn.Conv1d(channels, channels, 1)
@@ -53,6 +59,34 @@ class FiLMBlock(nn.Module):
         gamma, beta = self.film(style)[:, :, None].chunk(2, dim=1)  # 2 x (B, C, 1)
         modulated = (1 + gamma) * self.norm(x) + beta
         return x + self.project(nn.functional.gelu(self.conv(modulated)))
+
+
+class CrossAttention(nn.Module):
+    """x + attention of x's tokens (B, C, T) over those of another clip (B, C, S), in any order.
+
+    Scaled dot-product attention with several heads (Vaswani et al., NeurIPS 2017).
+    """
+
+    def __init__(self, channels: int, heads: int):
+        super().__init__()
+        if channels % heads:
+            raise ValueError(f"{channels} channels cannot be shared by {heads} heads")
+        self.heads = heads
+        self.norm, self.norm_other = ChannelNorm(channels), ChannelNorm(channels)
+        self.query = nn.Conv1d(channels, channels, 1)
+        self.key_value = nn.Conv1d(channels, 2 * channels, 1)
+        self.out = nn.Conv1d(channels, channels, 1)
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(B, C, T) -> (B, heads, T, C / heads)."""
+        return x.unflatten(1, (self.heads, -1)).transpose(2, 3)
+
+    def forward(self, x: Tensor, other: Tensor) -> Tensor:
+        query = self.query(self.norm(x))
+        key, value = self.key_value(self.norm_other(other)).chunk(2, dim=1)
+        split = (self._split(z) for z in (query, key, value))
+        found = nn.functional.scaled_dot_product_attention(*split)
+        return x + self.out(found.transpose(2, 3).flatten(1, 2))
 
 
 class LinearPath(nn.Module):

@@ -1,6 +1,7 @@
-"""Discriminators for waveforms. Each gives, per sub-discriminator, its scores and its layers' outputs.
+"""Discriminators, and the losses between what they say of real and of made things.
 
-Notebook 08. Layers as published; widths can be narrowed for a CPU.
+Each gives, per sub-discriminator, its scores and its layers' outputs. Those for waveforms (notebook 08)
+have layers as published; widths can be narrowed for a CPU. One for log-mels (notebook 07).
 """
 
 from __future__ import annotations
@@ -126,3 +127,45 @@ class Discriminators(nn.Module):
 
     def forward(self, waveform: Tensor) -> list[Judged]:
         return [judged for part in self.parts for judged in part(waveform)]
+
+
+class SpectrogramDiscriminator(nn.Module):
+    """Standardised log-mels (B, n_mels, T), beside the content's and the style clip's mean over time.
+
+    Strided convolutions over patches (Isola et al., CVPR 2017, "PatchGAN"): does it look rendered, does
+    it play the content, could it be this style?
+    """
+
+    def __init__(self, *, width: int = 32):
+        super().__init__()
+        widths = [3, width, 2 * width, 4 * width, 4 * width]
+        layers = [weight_norm(nn.Conv2d(a, b, 4, stride=2, padding=1)) for a, b in pairwise(widths)]
+        self.layers = nn.ModuleList([*layers, weight_norm(nn.Conv2d(widths[-1], 1, 3, padding=1))])
+
+    def forward(self, log_mel: Tensor, content: Tensor, style: Tensor) -> list[Judged]:
+        average = style.mean(dim=2, keepdim=True).expand_as(log_mel)
+        return [_judge(self.layers, torch.stack([log_mel, content, average], dim=1))]
+
+
+def discriminator_loss(real: list[Judged], fake: list[Judged]) -> Tensor:
+    """Hinge loss, mean over the discriminators: scores above 1 for real, below -1 for made ones."""
+    losses = [
+        (1 - r).relu().mean() + (1 + f).relu().mean()
+        for (r, _), (f, _) in zip(real, fake, strict=True)
+    ]
+    return torch.stack(losses).mean()
+
+
+def generator_loss(fake: list[Judged]) -> Tensor:
+    """Minus the score, mean over the discriminators."""
+    return -torch.stack([scores.mean() for scores, _ in fake]).mean()
+
+
+def feature_matching_loss(real: list[Judged], fake: list[Judged]) -> Tensor:
+    """L1 between the outputs of all inner layers for real and made, mean over them."""
+    pairs = [
+        (a.detach(), b)
+        for (_, of_real), (_, of_fake) in zip(real, fake, strict=True)
+        for a, b in zip(of_real, of_fake, strict=True)
+    ]
+    return torch.stack([(a - b).abs().mean() for a, b in pairs]).mean()

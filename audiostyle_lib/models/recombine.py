@@ -6,12 +6,13 @@ report's design (III.C): content latent and style vector in, a full log-mel out.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 from ..features import Standardizer
-from .blocks import ChannelNorm, FiLMBlock, ResidualBlock
-from .style import CNNStyleEncoder
+from .blocks import ChannelNorm, CrossAttention, FiLMBlock, ResidualBlock, mean_and_std
 from .vae import ConvVAE
 
 DILATIONS = (1, 2, 4, 8)
@@ -33,73 +34,122 @@ class FiLMDecoder(nn.Module):
         return self.out(self.norm(x))
 
 
+class StyleCode(NamedTuple):
+    """What `GainTransfer` knows of a clip's style."""
+
+    vector: (
+        Tensor  # (B, style_dim + n_mels): pooled over time; the clip's mean standardised log-mel
+    )
+    tokens: Tensor  # (B, C, T / 2): what sounds when, for the cross-attention
+
+
 class GainTransfer(nn.Module):
     """Gain in dB that turns the content's log-mel into the style's sound, note for note.
 
-    A style vector is the CNN's code and the clip's mean standardised log-mel. The difference of two
-    clips' means is a static equaliser; the network sees the content with and without it and
-    predicts what remains. It is conditioned on both style vectors, the style clip's and the
-    content's own: a gain is a difference, and the convolutions see only a few frames.
+    One encoder reads both clips, two frames a token. The difference of the clips' mean log-mels is a
+    static equaliser; the decoder sees the content with and without it and predicts what remains. Every
+    block of the decoder is conditioned on the style vectors of both clips, since a gain is a
+    difference, and with ``conditioning="attention"`` each token of the content also looks up tokens
+    of the style clip that resemble it: how does the style sound when something like this is played?
+
+    Parameters
+    ----------
+    conditioning : ``"attention"`` (FiLM and cross-attention), ``"film"`` (Perez et al., AAAI 2018) or
+        ``"adain"`` (Huang & Belongie, ICCV 2017): FiLM on features normalised over time
+    output : ``"gain"`` on the content, or a ``"log_mel"`` that owes it nothing
     """
 
     FLOOR_DB = -55.0  # of the log-mel of audio at -20 dBFS; below lies what nobody hears
     GAIN_SCALE = 10.0  # dB per unit of output, so that outputs are about 1
-    CONTEXT_FRAMES = 64  # more than one output frame sees on either side, the style vectors apart
+    CONTEXT_FRAMES = 96  # more than one output frame sees on either side, the style codes apart
+    FRAMES = 2  # a token
 
     def __init__(
         self,
         *,
         n_mels: int = 128,
-        channels: int = 256,
-        depth: int = 6,
-        style_channels: int = 192,
+        channels: int = 320,
+        encoder_depth: int = 3,
+        decoder_depth: int = 4,
+        heads: int = 5,
         style_dim: int = 128,
+        conditioning: str = "attention",
+        output: str = "gain",
     ):
         super().__init__()
-        self.n_mels = n_mels
+        if conditioning not in ("attention", "film", "adain"):
+            raise ValueError(f"unknown conditioning {conditioning!r}")
+        if output not in ("gain", "log_mel"):
+            raise ValueError(f"unknown output {output!r}")
+        self.n_mels, self.output = n_mels, output
         self.standardize = Standardizer(n_mels)
-        self.stem = nn.Conv1d(2 * n_mels, channels, 3, padding=1)
-        self.content = nn.Sequential(  # (B, C, T) -> (B, C, T / 2)
-            nn.Conv1d(channels, channels, 4, stride=2, padding=1), ResidualBlock(channels)
+        patch = self.FRAMES * n_mels
+        self.stem = nn.Conv1d(patch, channels, 1)
+        self.encoder = nn.Sequential(
+            *(ResidualBlock(channels, dilation=d) for d in DILATIONS[:encoder_depth])
         )
-        self.style = CNNStyleEncoder(n_mels=n_mels, channels=style_channels, dim=style_dim)
-        self.condition = nn.Sequential(
-            nn.Linear(2 * (style_dim + n_mels), 2 * style_dim), nn.GELU()
+        self.project = nn.Linear(2 * channels, style_dim)
+        self.condition = nn.Sequential(nn.Linear(2 * (style_dim + n_mels), style_dim), nn.GELU())
+        self.equalized = nn.Conv1d(patch, channels, 1)
+        dilations = [DILATIONS[i % len(DILATIONS)] for i in range(decoder_depth)]
+        over_time = conditioning == "adain"
+        self.blocks = nn.ModuleList(
+            FiLMBlock(channels, style_dim, dilation=d, over_time=over_time) for d in dilations
         )
-        self.decoder = FiLMDecoder(
-            channels=channels, depth=depth, style_dim=2 * style_dim, n_mels=channels
+        self.attention = nn.ModuleList(
+            CrossAttention(channels, heads) for _ in dilations if conditioning == "attention"
         )
-        self.upsample = nn.ConvTranspose1d(channels, n_mels, 4, stride=2, padding=1)
-        self.skip = nn.Conv1d(channels, n_mels, 3, padding=1)
-        for layer in (self.upsample, self.skip):  # starts as the static equaliser
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        self.norm = ChannelNorm(channels)
+        self.head = nn.Conv1d(channels, patch, 1)
+        nn.init.zeros_(self.head.weight)  # starts as the static equaliser
+        nn.init.zeros_(self.head.bias)
 
-    def encode_style(self, log_mel: Tensor) -> Tensor:
-        """Style vector (B, style_dim + n_mels) of a log-mel in dB (B, n_mels, T) at -20 dBFS."""
+    def _patches(self, x: Tensor) -> Tensor:
+        """(B, n_mels, T) -> (B, 2 n_mels, ceil(T / 2)); an odd last frame is repeated."""
+        x = nn.functional.pad(x, (0, x.shape[2] % self.FRAMES), mode="replicate")
+        return x.unflatten(2, (-1, self.FRAMES)).transpose(2, 3).flatten(1, 2)
+
+    def _frames(self, patches: Tensor) -> Tensor:
+        """Undo `_patches`, but for the length."""
+        return patches.unflatten(1, (self.n_mels, self.FRAMES)).transpose(2, 3).flatten(2)
+
+    def _encode(self, x: Tensor) -> Tensor:
+        return self.encoder(self.stem(self._patches(x)))
+
+    def encode_style(self, log_mel: Tensor) -> StyleCode:
+        """Style of a log-mel in dB (B, n_mels, T) at -20 dBFS."""
         x = self.standardize(log_mel.clamp_min(self.FLOOR_DB))
-        return torch.cat([self.style(x), x.mean(dim=2)], dim=1)
+        tokens = self._encode(x)
+        pooled = self.project(mean_and_std(tokens))
+        return StyleCode(torch.cat([pooled, x.mean(dim=2)], dim=1), tokens)
 
-    def gain(self, content: Tensor, style: Tensor, own_style: Tensor) -> Tensor:
-        """Gain in dB (B, n_mels, T) for the content's log-mel, given both style vectors."""
-        n_frames = content.shape[2]
-        equalizer = (style - own_style)[:, -self.n_mels :, None]  # in standard deviations
-        x = self.standardize(content.clamp_min(self.FLOOR_DB))
-        x = nn.functional.pad(x, (0, n_frames % 2), mode="replicate")
-        x = self.stem(torch.cat([x, x + equalizer], dim=1))
-        condition = self.condition(torch.cat([style, own_style], dim=1))
-        half = self.decoder(self.content(x), condition)
-        learned = self.GAIN_SCALE * (self.upsample(half) + self.skip(x))[:, :, :n_frames]
-        return learned + equalizer * self.standardize.std[:, None]
+    def gain(self, content: Tensor, style: StyleCode, own_style: StyleCode) -> Tensor:
+        """Gain in dB (B, n_mels, T) for the content's log-mel, given both clips' styles.
 
-    def forward(self, content: Tensor, style: Tensor, own: Tensor | None = None) -> Tensor:
-        """Transferred log-mel in dB (B, n_mels, T) of log-mels in dB; their lengths may differ.
-
-        `own` is a longer excerpt around the content from which its own style is taken.
+        `own_style` may be that of a longer excerpt around the content.
         """
-        own_style = self.encode_style(content if own is None else own)
-        gain = self.gain(content, self.encode_style(style), own_style)
-        return content.clamp_min(self.FLOOR_DB) + gain
+        x = self.standardize(content.clamp_min(self.FLOOR_DB))
+        return self._decode(x, self._encode(x), style, own_style)
+
+    def forward(self, content: Tensor, style: Tensor) -> Tensor:
+        """Transferred log-mel in dB (B, n_mels, T) of log-mels in dB; their lengths may differ."""
+        content = content.clamp_min(self.FLOOR_DB)
+        own = self.encode_style(content)
+        x = self.standardize(content)
+        return content + self._decode(x, own.tokens, self.encode_style(style), own)
+
+    def _decode(self, x: Tensor, encoded: Tensor, style: StyleCode, own: StyleCode) -> Tensor:
+        equalizer = (style.vector - own.vector)[:, -self.n_mels :, None]  # in standard deviations
+        condition = self.condition(torch.cat([style.vector, own.vector], dim=1))
+        y = encoded + self.equalized(self._patches(x + equalizer))
+        for i, block in enumerate(self.blocks):
+            if self.attention:
+                y = self.attention[i](y, style.tokens)
+            y = block(y, condition)
+        learned = self._frames(self.head(self.norm(y)))[:, :, : x.shape[2]].float()
+        if self.output == "log_mel":
+            return self.standardize.inverse(learned) - self.standardize.inverse(x)
+        return self.GAIN_SCALE * learned + equalizer * self.standardize.std[:, None]
 
 
 class LatentTransfer(nn.Module):

@@ -1,0 +1,208 @@
+"""Training of the recombination on paired renderings of `bands`. Notebook 07.
+
+First by regression to the true rendering; then, from its weights, against a discriminator as well. The
+mean of all that may be true is smoother than anything that sounds, and only the second can say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from . import training
+from .config import AudioConfig
+from .models.discriminators import (
+    SpectrogramDiscriminator,
+    discriminator_loss,
+    feature_matching_loss,
+    generator_loss,
+)
+from .models.recombine import GainTransfer, floored_difference, log_spectral_loss
+from .pairs import draw_other_style, random_equalizer
+
+CROP_FRAMES = 256  # about 6 s
+EPOCHS, LEAST_STEPS = 100, 50  # at most so many epochs, of at least so many steps
+BATCH_SIZE = 16
+FEATURE_MATCHING, ADVERSARIAL = 5.0, 0.1  # weights beside a loss in dB
+HELD_OUT = 10_000_019  # key of the validation batch's generator
+
+
+def sample_batch(log_mels: Tensor, *, generator: torch.Generator, batch_size: int = BATCH_SIZE):
+    """Random triplets for one step, each (B, n_mels, CROP_FRAMES) in dB.
+
+    Content and truth are the same excerpt; the style clip is of another score. A random equaliser is
+    laid over the content, and another over style and truth alike. Half of the triplets are of tier 1.
+
+    Returns
+    -------
+    content, style, truth : torch.Tensor
+    """
+    n_groups, n_scores, n_styles, n_mels, n_frames = log_mels.shape
+
+    def draw(high: int) -> Tensor:
+        return torch.randint(high, (batch_size,), generator=generator)
+
+    group, score, style = draw(n_groups), draw(n_scores), draw(n_styles)
+    other_score = (score + 1 + draw(n_scores - 1)) % n_scores
+    other_style = draw_other_style(style, n_styles, generator)
+    start, style_start = (draw(n_frames - CROP_FRAMES + 1) for _ in range(2))
+    own_eq, style_eq = (
+        random_equalizer(batch_size, n_mels, generator).to(log_mels.device) for _ in range(2)
+    )
+
+    def crop(scores: Tensor, styles: Tensor, starts: Tensor) -> Tensor:
+        where = [x.to(log_mels.device) for x in (group, scores, styles, starts)]
+        frames = where[3][:, None] + torch.arange(CROP_FRAMES, device=log_mels.device)
+        clips = log_mels[where[0], where[1], where[2]]
+        return clips.gather(2, frames[:, None].expand(-1, n_mels, -1)).float()
+
+    return (
+        crop(score, style, start) + own_eq,
+        crop(other_score, other_style, style_start) + style_eq,
+        crop(score, other_style, start) + style_eq,
+    )
+
+
+def regression_step(model: GainTransfer, batch) -> tuple[Tensor, dict[str, Tensor]]:
+    """Log-spectral loss in dB to the true rendering, beside that of copying the content."""
+    content, style, truth = batch
+    loss = log_spectral_loss(floored_difference(model(content, style), truth))
+    return loss, {"copy": _copy_loss(content, truth)}
+
+
+def _copy_loss(content: Tensor, truth: Tensor) -> Tensor:
+    return log_spectral_loss(floored_difference(content.clamp_min(GainTransfer.FLOOR_DB), truth))
+
+
+class Rivals(nn.Module):
+    """A recombination and the discriminator of its log-mels; calling them gives all losses by name.
+
+    As in `adversarial.Adversaries` one backward pass of the sum gives each side its own gradient.
+    """
+
+    def __init__(self, generator: GainTransfer, *, width: int):
+        super().__init__()
+        self.generator = generator
+        self.discriminator = SpectrogramDiscriminator(width=width)
+
+    def forward(self, content: Tensor, style: Tensor, truth: Tensor) -> dict[str, Tensor]:
+        made = self.generator(content, style)
+        losses = {"log_spectral": log_spectral_loss(floored_difference(made, truth))}
+        x, s, real, fake = (
+            self.generator.standardize(z.clamp_min(GainTransfer.FLOOR_DB))
+            for z in (content, style, truth, made)
+        )
+        of_real = self.discriminator(real, x, s)
+        constant = {name: p.detach() for name, p in self.discriminator.named_parameters()}
+        judged = torch.func.functional_call(self.discriminator, constant, (fake, x, s))
+        of_fake = self.discriminator(fake.detach(), x, s)
+        return losses | {
+            "discriminator": discriminator_loss(of_real, of_fake),
+            "generator": ADVERSARIAL * generator_loss(judged),
+            "feature_matching": FEATURE_MATCHING * feature_matching_loss(of_real, judged),
+        }
+
+
+def adversarial_step(model: Rivals, batch) -> tuple[Tensor, dict[str, Tensor]]:
+    """Sum of both sides' losses."""
+    losses = model(*batch)
+    return torch.stack(list(losses.values())).sum(), {k: v.detach() for k, v in losses.items()}
+
+
+def validation(log_mels: Tensor, *, batch_size: int = 64) -> Callable[[nn.Module], dict]:
+    """An `evaluate` for `training.fit`: log-spectral loss in dB on triplets of held-out renderings."""
+    generator = torch.Generator().manual_seed(HELD_OUT)
+    batch = sample_batch(log_mels, generator=generator, batch_size=batch_size)
+
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        model = getattr(model, "generator", model)
+        content, style, truth = batch
+        parts = zip(content.split(16), style.split(16), truth.split(16), strict=True)
+        losses = [log_spectral_loss(floored_difference(model(c, s), t)) for c, s, t in parts]
+        shuffled = model(content[:16], style[:16].roll(1, dims=0))
+        return {
+            "valid": float(torch.stack(losses).mean()),
+            "valid_copy": float(_copy_loss(content, truth)),
+            "valid_shuffled": float(log_spectral_loss(floored_difference(shuffled, truth[:16]))),
+        }
+
+    return evaluate
+
+
+def train_gain_transfer(
+    log_mels: Tensor,
+    *,
+    steps: int,
+    path: Path,
+    config: AudioConfig,
+    valid: Tensor | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    lr: float = 1e-3,
+    batch_size: int = BATCH_SIZE,
+    provenance: dict | None = None,
+    **sizes: int | str,
+) -> tuple[GainTransfer, dict[str, list[float]]]:
+    """Train `GainTransfer` on paired renderings (n_groups, score, style, n_mels, T).
+
+    Returns the model in evaluation mode and the curves of `training.fit`; with held-out renderings
+    `valid` their loss is among them.
+    """
+    torch.manual_seed(seed)
+    model = GainTransfer(n_mels=config.n_mels, **sizes)
+    model.standardize.fit(log_mels[:64].flatten(0, 2).float())
+    recipe = {"model": {"n_mels": config.n_mels, **sizes}, "groups": len(log_mels)}
+    curves = _fit(
+        model, regression_step, log_mels, valid, steps=steps, path=path, recipe=recipe,
+        config=config, seed=seed, device=device, lr=lr, batch_size=batch_size,
+        provenance=provenance, label="gain transfer",
+    )  # fmt: skip
+    return model, curves
+
+
+def train_adversarially(
+    model: GainTransfer,
+    log_mels: Tensor,
+    *,
+    steps: int,
+    path: Path,
+    recipe: dict,
+    config: AudioConfig,
+    valid: Tensor | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    lr: float = 2e-4,
+    width: int = 32,
+    batch_size: int = BATCH_SIZE,
+) -> dict[str, list[float]]:
+    """Train a `GainTransfer` that can regress on, in place, against a discriminator.
+
+    `recipe` is that of the first training. Returns the curves of `training.fit`.
+    """
+    torch.manual_seed(seed)
+    rivals = Rivals(model, width=width)
+    return _fit(
+        rivals, adversarial_step, log_mels, valid, steps=steps, path=path,
+        recipe={**recipe, "width": width}, config=config, seed=seed, device=device, lr=lr,
+        batch_size=batch_size, label="against a discriminator", betas=(0.5, 0.99),
+    )  # fmt: skip
+
+
+def _fit(model, step, log_mels, valid, *, steps, seed, device, batch_size, recipe, **settings):
+    steps_per_epoch = min(steps, max(LEAST_STEPS, steps // EPOCHS))
+
+    def batches(epoch: int):
+        generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
+        for _ in range(steps_per_epoch):
+            yield sample_batch(log_mels, generator=generator, batch_size=batch_size)
+
+    return training.fit(
+        model, step=step, batches=batches, steps_per_epoch=steps_per_epoch,
+        epochs=max(1, steps // steps_per_epoch), recipe={**recipe, "batch_size": batch_size},
+        warmup=min(500, max(20, steps // 20)), seed=seed, device=device,
+        evaluate=None if valid is None else validation(valid),
+        precision="bf16-mixed" if device.startswith("cuda") else "32-true", **settings,
+    )  # fmt: skip
