@@ -104,6 +104,10 @@ def _parser() -> argparse.ArgumentParser:
     m = models.add_parser("transfer", help="the recombination")
     m.add_argument("--groups", type=int, default=240, help="groups of 16 paired renderings")
     m.add_argument("--steps", type=int, default=1500)
+    m.add_argument(
+        "--soundfont", type=Path, action="append", default=[], metavar="FILE",
+        help="General MIDI SoundFont whose instruments play too; repeat for several",
+    )  # fmt: skip
     m.add_argument("--seed", type=int, default=1)
     m.add_argument("--device", default="auto")
     m.set_defaults(run=_pretrain_transfer)
@@ -300,14 +304,18 @@ def _pretrain_judges(arguments) -> None:
 
 
 def _pretrain_transfer(arguments) -> None:
-    from . import checkpoint, pairs, transfer
+    for file in arguments.soundfont:
+        if not file.exists():
+            raise FileNotFoundError(f"no SoundFont at {file}")
+    from . import bands_soundfonts, checkpoint, pairs, transfer
     from . import config as cfg
 
+    soundfonts = [bands_soundfonts.prepare(file) for file in arguments.soundfont]
     config, device = cfg.AudioConfig(), cfg.choose_device(arguments.device)
     cfg.set_deterministic(arguments.seed)
     log_mels = pairs.render_log_mels(
-        arguments.groups, split="train", seed=arguments.seed, config=config, device=device,
-        progress=_progress("groups rendered"),
+        arguments.groups, split="train", seed=arguments.seed, config=config,
+        soundfonts=soundfonts, device=device, progress=_progress("groups rendered"),
     )  # fmt: skip
     path = transfer.DEFAULT_MODEL.with_suffix(".training.safetensors")
     pairs.train_gain_transfer(
@@ -317,6 +325,7 @@ def _pretrain_transfer(arguments) -> None:
         config=config,
         seed=arguments.seed,
         device=device,
+        provenance={"soundfonts": [folder.name for folder in soundfonts]},
     )
     checkpoint.store_pretrained(path, transfer.DEFAULT_MODEL)
 

@@ -7,6 +7,7 @@ A, B and two styles 1, 2 of one group: content = A in 1, style = B in 2, truth =
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
@@ -48,12 +49,19 @@ def tier_of(style_a: int, style_b: int) -> int:
 
 
 def render_log_mels(
-    n_groups: int, *, split: str, seed: int, config: AudioConfig, device: str = "cpu", progress=None
+    n_groups: int,
+    *,
+    split: str,
+    seed: int,
+    config: AudioConfig,
+    soundfonts: Sequence[Path] = (),
+    device: str = "cpu",
+    progress=None,
 ) -> Tensor:
     """Log-mels (n_groups, score, style, n_mels, T) in dB, half precision, of audio at -20 dBFS."""
     groups = []
     for group in bands.render_lattice(
-        n_groups, seed=seed, split=split, seconds=SECONDS, progress=progress
+        n_groups, seed=seed, split=split, seconds=SECONDS, soundfonts=soundfonts, progress=progress
     ):
         audio = np.stack([[to_level(clip) for clip in row] for row in as_float(group.audio)])
         log_mel = features.log_mel(torch.from_numpy(audio.reshape(-1, audio.shape[-1])), config)
