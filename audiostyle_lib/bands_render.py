@@ -113,8 +113,8 @@ class Mix:
     level_db: float = -20.0
 
 
-@lru_cache(maxsize=64)
-def _synthesizer(sample_rate: int, program: int, is_drum: bool, folder: Path | None):
+@lru_cache(maxsize=192)  # every program and kit of three SoundFonts
+def _synthesizer(sample_rate: int, program: int, is_drum: bool, file: Path):
     """A synthesizer that only ever plays one program.
 
     symusic 0.5.9 caches tones under a key that two programs can share, so one synthesizer for
@@ -122,7 +122,6 @@ def _synthesizer(sample_rate: int, program: int, is_drum: bool, folder: Path | N
     """
     from symusic import Synthesizer
 
-    file = instrument(folder, program, is_drum)
     return Synthesizer(sf_path=str(file), sample_rate=sample_rate, quality=2)
 
 
@@ -179,7 +178,8 @@ def synthesize(
     )
     score = symusic.Score(_TICKS_PER_SECOND // 2)  # ticks a quarter at the default 120 BPM
     score.tracks.append(track)
-    synthesizer = _synthesizer(sample_rate, part.program, part.is_drum, soundfont)
+    file = instrument(soundfont, part.program, part.is_drum)
+    synthesizer = _synthesizer(sample_rate, part.program, part.is_drum, file)
     played = synthesizer.render(score, stereo=False)[0, :n_samples]
     if not np.isfinite(played).all() or np.abs(played).max(initial=0) > 1e3:
         raise RuntimeError(f"the synthesizer overflowed: {describe(part)}")
