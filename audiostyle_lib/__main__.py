@@ -109,6 +109,10 @@ def _parser() -> argparse.ArgumentParser:
         help="then, from its weights, against a discriminator",
     )  # fmt: skip
     m.add_argument("--batch-size", type=_at_least(1, int), default=16)
+    m.add_argument(
+        "--soundfont", type=Path, action="append", default=[], metavar="FILE",
+        help="General MIDI SoundFont whose instruments play too; repeat for several",
+    )  # fmt: skip
     m.add_argument("--seed", type=int, default=1)
     m.add_argument("--device", default="auto")
     m.set_defaults(run=_pretrain_transfer)
@@ -298,21 +302,30 @@ def _pretrain_judges(arguments) -> None:
 
 
 def _pretrain_transfer(arguments) -> None:
-    from . import checkpoint, pair_training, pairs, transfer
+    for file in arguments.soundfont:
+        if not file.exists():
+            raise FileNotFoundError(f"no SoundFont at {file}")
+    from . import bands_soundfonts, checkpoint, pair_training, pairs, transfer
     from . import config as cfg
 
+    soundfonts = [bands_soundfonts.prepare(file) for file in arguments.soundfont]
     config, device = cfg.AudioConfig(), cfg.choose_device(arguments.device)
     cfg.set_deterministic(arguments.seed)
     rendering = {"seed": arguments.seed, "config": config, "device": device}
     valid, _ = pairs.render_log_mels(12, split="valid", **rendering)
     log_mels, _ = pairs.render_log_mels(
-        arguments.groups, split="train", progress=_progress("groups rendered"), **rendering
-    )
+        arguments.groups, split="train", soundfonts=soundfonts,
+        progress=_progress("groups rendered"), **rendering,
+    )  # fmt: skip
     path = transfer.DEFAULT_MODEL.with_suffix(".training.safetensors")
     settings = {"config": config, "valid": valid, "seed": arguments.seed, "device": device}
     settings["batch_size"] = arguments.batch_size
     model, _ = pair_training.train_gain_transfer(
-        log_mels, steps=arguments.steps, path=path, **settings
+        log_mels,
+        steps=arguments.steps,
+        path=path,
+        provenance={"soundfonts": [folder.name for folder in soundfonts]},
+        **settings,
     )
     checkpoint.store_pretrained(path, transfer.DEFAULT_MODEL)
     if not arguments.adversarial_steps:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from .bands_arrange import Style, arrange, draw_style, programs, reorchestrate
 from .bands_genres import GENRES, ROLES, SPLITS
 from .bands_render import Mix, Note, Part, render_parts, run_jobs
 from .bands_score import Score, compose, make_rng
+from .bands_soundfonts import prepare
 
 __all__ = [
     "GENRES",
@@ -58,6 +59,7 @@ def render(
     seconds: float = 30.0,
     sample_rate: int = 22050,
     start_beat: float = 0.0,
+    soundfont: Path | None = None,
 ) -> np.ndarray:
     """Sound of a score in a style.
 
@@ -74,6 +76,8 @@ def render(
         In Hz.
     start_beat : float
         Where in the score the excerpt starts, in beats.
+    soundfont : Path, optional
+        A folder that `bands_soundfonts.prepare` returned, for other instruments than the default's.
 
     Returns
     -------
@@ -96,6 +100,7 @@ def render(
         seconds=seconds,
         sample_rate=sample_rate,
         start_beat=start_beat,
+        soundfont=soundfont,
     )
 
 
@@ -328,7 +333,17 @@ class LatticeGroup:
     siblings: tuple[tuple[int, int], ...]
 
 
-def _lattice_group(index: int, seed: int, split: str, seconds: float, size: int) -> LatticeGroup:
+def _column_soundfont(
+    folders: tuple[Path, ...], seed: int, split: str, index: int, column: int
+) -> Path | None:
+    """What plays a style of a group: the default, None, as often as any folder."""
+    rng = make_rng("soundfont", split, seed, index, column)
+    return (None, *folders)[int(rng.integers(len(folders) + 1))]
+
+
+def _lattice_group(
+    index: int, seed: int, split: str, seconds: float, size: int, folders: tuple[Path, ...]
+) -> LatticeGroup:
     rng = make_rng("lattice", split, seed, index)
     score_genres = [GENRES[k % 10] for k in rng.permutation(max(10, size))[:size]]
     style_genres = [GENRES[k % 10] for k in rng.permutation(max(10, size // 2))[: size // 2]]
@@ -344,8 +359,9 @@ def _lattice_group(index: int, seed: int, split: str, seconds: float, size: int)
         starts.append(4.0 * int(rng.integers(0, min(last_bar, 16) + 1)))
     audio = np.empty((size, size, round(seconds * 22050)), np.int16)
     for j, style in enumerate(styles):
+        soundfont = _column_soundfont(folders, seed, split, index, j)
         for i, score in enumerate(scores):
-            x = render(score, style, seconds=seconds, start_beat=starts[i])
+            x = render(score, style, seconds=seconds, start_beat=starts[i], soundfont=soundfont)
             audio[i, j] = np.rint(x * 32767)
     pairs = tuple((k, k + 1) for k in range(0, size, 2))
     return LatticeGroup(index, audio, tuple(scores), tuple(styles), tuple(starts), pairs)
@@ -358,6 +374,7 @@ def render_lattice(
     split: str,
     seconds: float = 8.0,
     size: int = 4,
+    soundfonts: Sequence[Path] = (),
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[LatticeGroup]:
@@ -378,6 +395,9 @@ def render_lattice(
         Length of every excerpt.
     size : int
         Even, 2 to 20.
+    soundfonts : sequence of Path
+        General MIDI SoundFonts, or folders made from them, for `bands_soundfonts.prepare`. Every
+        style is played with one of them or the default, drawn by `seed`, `split`, group and column.
     workers : int, optional
         Processes; by default the CPUs this process may use.
     progress : callable, optional
@@ -399,11 +419,13 @@ def render_lattice(
         raise ValueError(f"size must be even and from 2 to 20, not {size!r}")
     if split not in SPLITS or not seconds > 0:
         raise ValueError(f"unknown split or no length: {split!r}, {seconds!r}")
-    return _lattice(n_groups, seed, split, float(seconds), size, workers, progress)
+    folders = tuple(prepare(Path(file)) for file in soundfonts)
+    settings = (seed, split, float(seconds), size, folders)
+    return _lattice(n_groups, settings, workers, progress)
 
 
-def _lattice(n_groups, seed, split, seconds, size, workers, progress) -> Iterator[LatticeGroup]:
-    jobs = [(f"lattice group {k}", (k, seed, split, seconds, size)) for k in range(n_groups)]
+def _lattice(n_groups, settings, workers, progress) -> Iterator[LatticeGroup]:
+    jobs = [(f"lattice group {k}", (k, *settings)) for k in range(n_groups)]
     for group in run_jobs(_lattice_group, jobs, workers=workers):
         if progress:
             progress(group.index + 1, n_groups)

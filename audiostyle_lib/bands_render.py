@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import numpy as np
 
-from . import soundfont
+from .soundfont import instrument
 
 #: Loudest sample a render may hold.
 PEAK = 0.95
@@ -112,8 +113,8 @@ class Mix:
     level_db: float = -20.0
 
 
-@lru_cache(maxsize=64)
-def _synthesizer(sample_rate: int, program: int, is_drum: bool):
+@lru_cache(maxsize=192)  # every program and kit of three SoundFonts
+def _synthesizer(sample_rate: int, program: int, is_drum: bool, file: Path):
     """A synthesizer that only ever plays one program.
 
     symusic 0.5.9 caches tones under a key that two programs can share, so one synthesizer for
@@ -121,11 +122,25 @@ def _synthesizer(sample_rate: int, program: int, is_drum: bool):
     """
     from symusic import Synthesizer
 
-    return Synthesizer(sf_path=str(soundfont.path()), sample_rate=sample_rate, quality=2)
+    return Synthesizer(sf_path=str(file), sample_rate=sample_rate, quality=2)
 
 
-def synthesize(part: Part, *, tempo: float, start_beat: float, seconds: float, sample_rate: int):
+def synthesize(
+    part: Part,
+    *,
+    tempo: float,
+    start_beat: float,
+    seconds: float,
+    sample_rate: int,
+    soundfont: Path | None = None,
+):
     """Play one part alone.
+
+    Parameters
+    ----------
+    soundfont : Path, optional
+        A folder that `bands_soundfonts.prepare` returned; programs it lacks, and all without one,
+        sound from the default SoundFont.
 
     Returns
     -------
@@ -163,7 +178,8 @@ def synthesize(part: Part, *, tempo: float, start_beat: float, seconds: float, s
     )
     score = symusic.Score(_TICKS_PER_SECOND // 2)  # ticks a quarter at the default 120 BPM
     score.tracks.append(track)
-    synthesizer = _synthesizer(sample_rate, part.program, part.is_drum)
+    file = instrument(soundfont, part.program, part.is_drum)
+    synthesizer = _synthesizer(sample_rate, part.program, part.is_drum, file)
     played = synthesizer.render(score, stereo=False)[0, :n_samples]
     if not np.isfinite(played).all() or np.abs(played).max(initial=0) > 1e3:
         raise RuntimeError(f"the synthesizer overflowed: {describe(part)}")
@@ -252,6 +268,7 @@ def render_parts(
     seconds: float,
     sample_rate: int = 22050,
     start_beat: float = 0.0,
+    soundfont: Path | None = None,
 ) -> np.ndarray:
     """Mix parts to one mono signal.
 
@@ -267,6 +284,8 @@ def render_parts(
         In Hz.
     start_beat : float
         Where in the score the excerpt starts.
+    soundfont : Path, optional
+        See `synthesize`.
 
     Returns
     -------
@@ -284,7 +303,12 @@ def render_parts(
             continue
         report(describe(part))
         x = synthesize(
-            part, tempo=tempo, start_beat=start_beat, seconds=seconds, sample_rate=sample_rate
+            part,
+            tempo=tempo,
+            start_beat=start_beat,
+            seconds=seconds,
+            sample_rate=sample_rate,
+            soundfont=soundfont,
         )
         level = _active_rms(x)
         if level < 1e-6:

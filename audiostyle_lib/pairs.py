@@ -7,8 +7,10 @@ A, B and two styles 1, 2 of one group: content = A in 1, style = B in 2, truth =
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -43,7 +45,14 @@ def tier_of(style_a: int, style_b: int) -> int:
 
 
 def render_log_mels(
-    n_groups: int, *, split: str, seed: int, config: AudioConfig, device: str = "cpu", progress=None
+    n_groups: int,
+    *,
+    split: str,
+    seed: int,
+    config: AudioConfig,
+    soundfonts: Sequence[Path] = (),
+    device: str = "cpu",
+    progress=None,
 ) -> tuple[Tensor, Tensor]:
     """Paired renderings for training, each of `SECONDS` at -20 dBFS.
 
@@ -54,7 +63,7 @@ def render_log_mels(
     """
     log_mels, genres = [], []
     for group in bands.render_lattice(
-        n_groups, seed=seed, split=split, seconds=SECONDS, progress=progress
+        n_groups, seed=seed, split=split, seconds=SECONDS, soundfonts=soundfonts, progress=progress
     ):
         audio = np.stack([[to_level(clip) for clip in row] for row in as_float(group.audio)])
         waveforms = torch.from_numpy(audio.reshape(-1, audio.shape[-1])).to(device)
