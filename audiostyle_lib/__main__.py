@@ -325,7 +325,7 @@ def _pretrain_transfer(arguments) -> None:
         config=config,
         seed=arguments.seed,
         device=device,
-        provenance={"soundfonts": [folder.name for folder in soundfonts]},
+        soundfonts=[folder.name for folder in soundfonts],
     )
     checkpoint.store_pretrained(path, transfer.DEFAULT_MODEL)
 

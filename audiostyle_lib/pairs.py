@@ -199,9 +199,13 @@ def train_gain_transfer(
     device: str = "cpu",
     lr: float = 1e-3,
     provenance: dict | None = None,
+    soundfonts: Sequence[str] = (),
     **sizes: int,
 ) -> tuple[GainTransfer, dict[str, list[float]]]:
     """Train `GainTransfer` on paired renderings (n_groups, score, style, n_mels, T).
+
+    `soundfonts` names those that the renderings were made with besides the default; a checkpoint of
+    others is not continued.
 
     Returns the model in evaluation mode and the curves of `training.fit`.
     """
@@ -216,6 +220,7 @@ def train_gain_transfer(
             yield sample_batch(log_mels, generator=generator)
 
     recipe = {"model": {"n_mels": config.n_mels, **sizes}, "groups": len(log_mels)}
+    recipe |= {"soundfonts": list(soundfonts)} if soundfonts else {}
     curves = training.fit(
         model, step=gain_transfer_step, batches=batches, steps_per_epoch=steps_per_epoch,
         epochs=max(1, steps // steps_per_epoch), path=path, recipe=recipe, config=config, seed=seed,
