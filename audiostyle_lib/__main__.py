@@ -324,7 +324,7 @@ def _pretrain_transfer(arguments) -> None:
         log_mels,
         steps=arguments.steps,
         path=path,
-        provenance={"soundfonts": [folder.name for folder in soundfonts]},
+        soundfonts=[folder.name for folder in soundfonts],
         **settings,
     )
     checkpoint.store_pretrained(path, transfer.DEFAULT_MODEL)

@@ -6,7 +6,7 @@ mean of all that may be true is smoother than anything that sounds, and only the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -143,22 +143,24 @@ def train_gain_transfer(
     device: str = "cpu",
     lr: float = 1e-3,
     batch_size: int = BATCH_SIZE,
-    provenance: dict | None = None,
+    soundfonts: Sequence[str] = (),
     **sizes: int | str,
 ) -> tuple[GainTransfer, dict[str, list[float]]]:
     """Train `GainTransfer` on paired renderings (n_groups, score, style, n_mels, T).
 
     Returns the model in evaluation mode and the curves of `training.fit`; with held-out renderings
-    `valid` their loss is among them.
+    `valid` their loss is among them. `soundfonts` names those that play besides the default's; a
+    checkpoint of others is not continued.
     """
     torch.manual_seed(seed)
     model = GainTransfer(n_mels=config.n_mels, **sizes)
     model.standardize.fit(log_mels[:64].flatten(0, 2).float())
     recipe = {"model": {"n_mels": config.n_mels, **sizes}, "groups": len(log_mels)}
+    recipe["soundfonts"] = list(soundfonts)
     curves = _fit(
         model, regression_step, log_mels, valid, steps=steps, path=path, recipe=recipe,
         config=config, seed=seed, device=device, lr=lr, batch_size=batch_size,
-        provenance=provenance, label="gain transfer",
+        label="gain transfer",
     )  # fmt: skip
     return model, curves
 

@@ -244,10 +244,12 @@ def cut(data: bytes, bank: int, program: int) -> bytes | None:
     Raises
     ------
     ValueError
-        If `data` is no SoundFont.
+        If `data` is no SoundFont or only the beginning of one.
     """
     if data[:4] != b"RIFF" or data[8:12] != b"sfbk":
         raise ValueError("not a SoundFont")
+    if struct.unpack_from("<I", data, 4)[0] + 8 > len(data):
+        raise ValueError("a SoundFont that is cut short")
     parts, about = _list(data, b"pdta")[1], _list(data, b"INFO")[1]
     compressed = about[b"ifil"][0] == 3
     presets = list(PRESET_HEADER.iter_unpack(parts[b"phdr"]))

@@ -11,7 +11,7 @@ import pretty_midi
 import pytest
 import soundfile
 
-from audiostyle_lib import bands, bands_render, bands_soundfonts, paths, soundfont
+from audiostyle_lib import __main__, bands, bands_render, bands_soundfonts, paths, soundfont
 from audiostyle_lib.bands_genres import TRAIN_PROGRAMS
 
 pytest.importorskip("symusic")
@@ -133,10 +133,17 @@ def test_what_is_no_soundfont_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("AUDIOSTYLE_DATA", str(tmp_path / "data"))
     text = tmp_path / "text.sf2"
     text.write_text("not a SoundFont")
-    for wrong in (text, tmp_path):
+    short = tmp_path / "short.sf2"
+    short.write_bytes(WHOLE.read_bytes()[:10_000])
+    for wrong in (text, short, tmp_path):
         with pytest.raises(ValueError, match=str(wrong)):
             bands_soundfonts.prepare(wrong)
     assert not [f for f in (tmp_path / "data").rglob("*") if f.name != "bands"]
+
+
+def test_a_soundfont_that_is_not_there_is_one_line(capsys):
+    assert __main__.main(["pretrain", "transfer", "--soundfont", "nowhere.sf2"]) == 2
+    assert capsys.readouterr().err == "audiostyle: no SoundFont at nowhere.sf2\n"
 
 
 def test_every_training_program_and_kit_is_checked_and_no_other():
