@@ -42,6 +42,22 @@ def _at_least(least: float, number: type):
     return parse
 
 
+def _add_soundfonts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--soundfont", type=Path, action="append", default=[], metavar="FILE",
+        help="General MIDI SoundFont whose instruments play too; repeat for several",
+    )  # fmt: skip
+
+
+def _prepared(soundfonts: list[Path]) -> list[Path]:
+    for file in soundfonts:
+        if not file.exists():
+            raise FileNotFoundError(f"no SoundFont at {file}")
+    from . import bands_soundfonts
+
+    return [bands_soundfonts.prepare(file) for file in soundfonts]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="audiostyle", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -109,16 +125,15 @@ def _parser() -> argparse.ArgumentParser:
         help="then, from its weights, against a discriminator",
     )  # fmt: skip
     m.add_argument("--batch-size", type=_at_least(1, int), default=16)
-    m.add_argument(
-        "--soundfont", type=Path, action="append", default=[], metavar="FILE",
-        help="General MIDI SoundFont whose instruments play too; repeat for several",
-    )  # fmt: skip
+    m.add_argument("--lr", type=float, default=8e-4, help="of the regression")
+    _add_soundfonts(m)
     m.add_argument("--seed", type=int, default=1)
     m.add_argument("--device", default="auto")
     m.set_defaults(run=_pretrain_transfer)
     m = models.add_parser("judges", help="the genre and timbre judges of the benchmark")
     m.add_argument("--groups", type=_at_least(1, int), default=240, help="of 16 paired renderings")
     m.add_argument("--steps", type=_at_least(1, int), default=1_000)
+    _add_soundfonts(m)
     m.add_argument("--seed", type=int, default=2)
     m.add_argument("--device", default="auto")
     m.set_defaults(run=_pretrain_judges)
@@ -286,8 +301,9 @@ def _pretrain_judges(arguments) -> None:
     cfg.set_deterministic(arguments.seed)
     settings = {"config": config, "seed": arguments.seed, "device": device}
     log_mels, genres = pairs.render_log_mels(
-        arguments.groups, split="train", progress=_progress("groups rendered"), **settings
-    )
+        arguments.groups, split="train", soundfonts=_prepared(arguments.soundfont),
+        progress=_progress("groups rendered"), **settings,
+    )  # fmt: skip
     settings["steps"] = arguments.steps
     for centred, path in judges.TIMBRE_MODELS.items():
         training = path.with_suffix(".training.safetensors")
@@ -302,13 +318,10 @@ def _pretrain_judges(arguments) -> None:
 
 
 def _pretrain_transfer(arguments) -> None:
-    for file in arguments.soundfont:
-        if not file.exists():
-            raise FileNotFoundError(f"no SoundFont at {file}")
-    from . import bands_soundfonts, checkpoint, pair_training, pairs, transfer
+    from . import checkpoint, pair_training, pairs, transfer
     from . import config as cfg
 
-    soundfonts = [bands_soundfonts.prepare(file) for file in arguments.soundfont]
+    soundfonts = _prepared(arguments.soundfont)
     config, device = cfg.AudioConfig(), cfg.choose_device(arguments.device)
     cfg.set_deterministic(arguments.seed)
     rendering = {"seed": arguments.seed, "config": config, "device": device}
@@ -323,6 +336,7 @@ def _pretrain_transfer(arguments) -> None:
     model, _ = pair_training.train_gain_transfer(
         log_mels,
         steps=arguments.steps,
+        lr=arguments.lr,
         path=path,
         soundfonts=[folder.name for folder in soundfonts],
         **settings,

@@ -118,11 +118,11 @@ def validation(log_mels: Tensor, *, batch_size: int = 64) -> Callable[[nn.Module
     batch = sample_batch(log_mels, generator=generator, batch_size=batch_size)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
-        model = getattr(model, "generator", model)
+        forward = getattr(model, "generator", model).forward  # not compiled for this size
         content, style, truth = batch
         parts = zip(content.split(16), style.split(16), truth.split(16), strict=True)
-        losses = [log_spectral_loss(floored_difference(model(c, s), t)) for c, s, t in parts]
-        shuffled = model(content[:16], style[:16].roll(1, dims=0))
+        losses = [log_spectral_loss(floored_difference(forward(c, s), t)) for c, s, t in parts]
+        shuffled = forward(content[:16], style[:16].roll(1, dims=0))
         return {
             "valid": float(torch.stack(losses).mean()),
             "valid_copy": float(_copy_loss(content, truth)),
@@ -194,6 +194,9 @@ def train_adversarially(
 
 
 def _fit(model, step, log_mels, valid, *, steps, seed, device, batch_size, recipe, **settings):
+    on_gpu = device.startswith("cuda")
+    if on_gpu:
+        getattr(model, "generator", model).compile()  # half the time a step on an H100
     steps_per_epoch = min(steps, max(LEAST_STEPS, steps // EPOCHS))
 
     def batches(epoch: int):
@@ -206,5 +209,5 @@ def _fit(model, step, log_mels, valid, *, steps, seed, device, batch_size, recip
         epochs=max(1, steps // steps_per_epoch), recipe={**recipe, "batch_size": batch_size},
         warmup=min(500, max(20, steps // 20)), seed=seed, device=device,
         evaluate=None if valid is None else validation(valid),
-        precision="bf16-mixed" if device.startswith("cuda") else "32-true", **settings,
+        precision="bf16-mixed" if on_gpu else "32-true", **settings,
     )  # fmt: skip

@@ -63,7 +63,7 @@ class TimbreNet(nn.Module):
         layers = []
         for n_in, width in zip((n_mfcc, channels, channels, channels), (4, 4, 4, 2), strict=True):
             layers += [
-                nn.Conv1d(n_in, channels, width, padding="same"),
+                nn.Conv1d(n_in, channels, width),
                 nn.BatchNorm1d(channels),
                 nn.ReLU(),
                 nn.MaxPool1d(width),
@@ -72,7 +72,13 @@ class TimbreNet(nn.Module):
 
     def forward(self, mfcc: Tensor) -> Tensor:
         repeats = -(-self.SHORTEST // mfcc.shape[2])  # the pooling needs that many frames
-        return self.layers(mfcc.repeat(1, 1, repeats)).mean(dim=2)
+        x = mfcc.repeat(1, 1, repeats)
+        for layer in self.layers:
+            if isinstance(layer, nn.Conv1d):  # as padding="same" does, without its warning
+                (width,) = layer.kernel_size
+                x = nn.functional.pad(x, ((width - 1) // 2, width // 2))
+            x = layer(x)
+        return x.mean(dim=2)
 
     def distance(self, a: Tensor, b: Tensor) -> Tensor:
         """1 - cosine of the embeddings of MFCC (B, 12, T), (B,); 0 for clips of one timbre."""
