@@ -344,11 +344,12 @@ def _pretrain_transfer(arguments) -> None:
     checkpoint.store_pretrained(path, transfer.DEFAULT_MODEL)
     if not arguments.adversarial_steps:
         return
-    path, recipe = path.with_suffix(".2.safetensors"), checkpoint.read_header(path)["recipe"]
+    recipe = checkpoint.read_header(path)["recipe"]
+    first, path = path, path.with_suffix(".2.safetensors")
     pair_training.train_adversarially(
         model, log_mels, steps=arguments.adversarial_steps, path=path, recipe=recipe, **settings
     )
-    checkpoint.store_pretrained(path, transfer.DEFAULT_MODEL, part="generator")
+    checkpoint.store_pretrained(path, transfer.DEFAULT_MODEL, part="generator", before=first)
 
 
 def _pretrain_vocoder(arguments) -> None:

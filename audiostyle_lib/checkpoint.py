@@ -64,9 +64,15 @@ def load_model(path: Path, *, build, config: AudioConfig, device: str = "cpu") -
     return model.to(torch.device(device)).eval()
 
 
-def store_pretrained(trained: Path, path: Path, *, part: str = "") -> None:
-    """Keep a finished checkpoint, or a `part` of its model, as a pretrained model in half precision."""
+def store_pretrained(
+    trained: Path, path: Path, *, part: str = "", before: Path | None = None
+) -> None:
+    """Keep a finished checkpoint, or a `part` of its model, as a pretrained model in half precision.
+
+    The header of the training that went `before`, with its curves, is kept under that name.
+    """
     prefix = f"model.{part}." if part else "model."
     tensors = {f"model.{k}": v.half() for k, v in read_tensors(trained, prefix=prefix).items()}
-    save(path, tensors, read_header(trained))
+    header = read_header(trained)
+    save(path, tensors, header if before is None else header | {"before": read_header(before)})
     print(f"{path}: written")
