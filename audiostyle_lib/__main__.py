@@ -273,7 +273,7 @@ def _tables_of_methods(arguments, config, device: str) -> dict:
     from . import config as cfg
 
     profile, name = cfg.profile(arguments.profile), corpora.resolve(arguments.corpus)
-    models = {"gain network": transfer.load_model(device=device)}
+    models = {"attention network": transfer.load_model(device=device)}
     named = benchmark.methods(models, config, device=device)
     named |= benchmark.slow_peers(config, iterations=profile.peer_iterations, device=device)
     named = benchmark.chosen(named, arguments.methods)  # before any work

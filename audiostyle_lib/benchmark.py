@@ -15,12 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from . import audio, metrics, pairs, peers, transfer
+from . import audio, features, metrics, pairs, peers, transfer, vocode
 from .config import AudioConfig
 from .corpora import Corpus, read_clip
 from .judges import Judges
-from .models.recombine import GainTransfer
+from .models.recombine import GainTransfer, StyleCode
 from .paths import written_beside
 
 UNPAIRED = 0  # in place of a tier
@@ -122,6 +123,7 @@ COLUMNS = {
     ),
 }  # fmt: skip
 SPEED = "seconds per second"
+ORACLES = ("gain", "neural", "pghi")  # output stages
 SLOW = ("Gram, random", "Gram, three representations")
 
 
@@ -200,16 +202,36 @@ def halves(item: pairs.Triplet) -> tuple[Waveform, pairs.Triplet]:
     return item.style[:middle], replace(item, style=item.style[middle:])
 
 
-def learned(model: GainTransfer, *, device: str = "cpu") -> Method:
-    """A trained gain network as a method."""
-    method = transfer.learned(model)
-    return lambda content, style: transfer.transfer(content, style, method=method, device=device)
+def learned(
+    model: GainTransfer, *, vocoder: str = "gain", zeroed: bool = False, device: str = "cpu"
+) -> Method:
+    """A trained network through an output stage as a method; `zeroed` tells it nothing of the style."""
+    prepare = _without_style(model) if zeroed else transfer.learned(model)
+    return lambda content, style: transfer.transfer(
+        content, style, method=prepare, vocoder=vocoder, device=device
+    )
+
+
+def _without_style(model: GainTransfer) -> Callable:
+    """`transfer.learned` with zeros in place of the style clip's code."""
+
+    def prepare(content, style):
+        own = model.encode_style(content)
+        nothing = StyleCode(*(torch.zeros_like(x) for x in own))
+        return lambda log_mel: model.gain(log_mel, nothing, own)
+
+    return prepare
 
 
 def methods(
     models: dict[str, GainTransfer], config: AudioConfig, *, device: str = "cpu"
 ) -> dict[str, Method]:
-    """Everything that answers quickly: trivial answers, the equaliser, musaicing and trained models."""
+    """Everything that answers quickly: trivial answers, the equaliser, musaicing and trained models.
+
+    Every model has two rows: as a gain on the content's STFT and, with ", neural" after its name, its
+    log-mel through the neural vocoder.
+    """
+    stages = {"": "gain", ", neural": "neural"}
     return {
         COPY: lambda content, style: content,
         "copy style": lambda content, style: np.resize(style, len(content)),
@@ -217,7 +239,11 @@ def methods(
             content, style, method=transfer.ltas_eq, device=device
         ),
         "musaicing": lambda content, style: peers.musaicing(content, style, config),
-        **{name: learned(model, device=device) for name, model in models.items()},
+        **{
+            name + suffix: learned(model, vocoder=vocoder, device=device)
+            for name, model in models.items()
+            for suffix, vocoder in stages.items()
+        },
     }
 
 
@@ -244,14 +270,22 @@ def chosen(named: dict[str, Method], names: Sequence[str] | None) -> dict[str, M
     return {name: named[name] for name in names}
 
 
-def oracle(item: pairs.Triplet, config: AudioConfig) -> Waveform:
-    """What a gain on the content's STFT gives when told the true log-mel: no gain can do better."""
+def oracle(item: pairs.Triplet, config: AudioConfig, *, vocoder: str = "gain") -> Waveform:
+    """What an output stage gives when told the true log-mel: how much of a distance is its own.
+
+    ``gain`` passes it through a gain on the content's STFT; the others get it as it is.
+    """
+    if vocoder in vocode.FROM_LOG_MEL:
+        log_mel = features.log_mel(torch.from_numpy(item.truth)[None], config)
+        return vocode.mel_to_waveform(
+            log_mel, config, n_samples=len(item.truth), vocoder=vocoder
+        )[0].numpy()  # fmt: skip
     target = transfer.log_mel_at_level(item.truth, config, "cpu")
 
     def prepare(content, style):
         return lambda x: target[..., : x.shape[2]] - x.clamp_min(GainTransfer.FLOOR_DB)
 
-    return transfer.transfer(item.content, item.style, method=prepare)
+    return transfer.transfer(item.content, item.style, method=prepare, vocoder=vocoder)
 
 
 # Scores -------------------------------------------------------------------------------------------
@@ -284,14 +318,15 @@ def run(
     judges: Judges,
     config: AudioConfig,
     *,
-    shuffled: Sequence[str] = (),
+    ablated: dict[str, Method] | None = None,
     slow_items: int | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, list[dict[str, float]]]:
     """Scores of every item by method: {method: [{column: value} an item]}.
 
-    Adds the oracle's rows for paired items and, for the methods named in `shuffled`, a row with the
-    style clip of another item. The methods of `slow_peers` get the first `slow_items` only.
+    Adds the oracles' rows for paired items. `ablated` holds, by the name of a method, that method told
+    nothing of the style (`learned(..., zeroed=True)`): it gives a row, and the named method with the
+    style clip of another item gives one. The methods of `slow_peers` get the first `slow_items` only.
     """
     table: dict[str, list[dict[str, float]]] = {}
     for i, item in enumerate(items):
@@ -305,16 +340,15 @@ def run(
             scores[SPEED] = taken * config.sample_rate / len(item.content)
             table.setdefault(name, []).append(scores)
         other = items[(i + len(items) // 2) % len(items)]
-        for name in shuffled:
-            output = named[name](item.content, other.style)
-            table.setdefault(f"{name}, shuffled style", []).append(
-                score(output, item, judges, config)
-            )
+        others = {}
+        for name, zeroed in (ablated or {}).items():
+            others[f"{name}, shuffled style"] = named[name](item.content, other.style)
+            others[f"{name}, zeroed style"] = zeroed(item.content, item.style)
         if item.truth is not None:
-            table.setdefault("oracle gain", []).append(
-                score(oracle(item, config), item, judges, config)
-            )
-            table.setdefault("truth", []).append(score(item.truth, item, judges, config))
+            others |= {f"oracle, {v}": oracle(item, config, vocoder=v) for v in ORACLES}
+            others["truth"] = item.truth
+        for name, output in others.items():
+            table.setdefault(name, []).append(score(output, item, judges, config))
         table.setdefault("style's own halves", []).append(_halves_scores(item, judges, config))
         if progress is not None:
             progress(f"item {i + 1}/{len(items)}")
@@ -338,34 +372,47 @@ def interval(values: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def summary(table: dict[str, list[dict[str, float]]], *, against: str = COPY) -> dict:
-    """Means and 95 % intervals by method and column, and of the paired difference to one method.
+def difference(
+    table: dict[str, list[dict[str, float]]], method: str, against: str, column: str
+) -> dict:
+    """Mean, 95 % interval and number of the differences `method` minus `against`, item by item.
 
-    The intervals of differences resample items, so what makes an item hard for all falls out.
+    Over the items on which both are known; a method with fewer rows than there are items has the first
+    ones. What makes an item hard for all falls out. Of one item the interval is its value.
     """
+    both = zip(table[method], table[against], strict=False)
+    return _estimate([a.get(column, np.nan) - b.get(column, np.nan) for a, b in both])
+
+
+def _estimate(values: Sequence[float]) -> dict:
+    """Mean, interval and number of the finite ones among `values`; {"n": 0} if there are none."""
+    known = np.array(values, dtype=float)
+    known = known[np.isfinite(known)]
+    if not len(known):
+        return {"n": 0}
+    return {"mean": float(known.mean()), "n": len(known), "interval": interval(known)}
+
+
+def summary(table: dict[str, list[dict[str, float]]], *, against: str = COPY) -> dict:
+    """Means and 95 % intervals by method and column, and of the paired `difference` to one method."""
     result: dict[str, dict[str, dict]] = {}
     for method, rows in table.items():
         for column in dict.fromkeys(name for row in rows for name in row):
-            values = np.array([row.get(column, np.nan) for row in rows])
-            known = np.isfinite(values)
-            if not known.any():
+            entry = _estimate([row.get(column, np.nan) for row in rows])
+            if not entry["n"]:
                 continue
-            entry = {"mean": float(values[known].mean()), "n": int(known.sum())}
-            entry["interval"] = interval(values[known])
-            base = np.array(
-                [row.get(column, np.nan) for row in table.get(against, [])[: len(rows)]]
-            )
-            if len(base) == len(values) and method != against:
-                both = known & np.isfinite(base)
-                if both.any():
-                    entry["difference"] = interval((values - base)[both])
+            if method != against and against in table:
+                paired = difference(table, method, against, column)
+                if paired["n"]:
+                    entry["difference"] = paired["interval"]
             result.setdefault(method, {})[column] = entry
     return result
 
 
 def write(path: Path, tables: dict[str, dict[str, list[dict[str, float]]]], facts: dict) -> None:
     """Write ``benchmark.json``: per split ("tier 1", "tier 2", "unpaired") every item's scores and
-    the summary, the columns' definitions, and `facts` about the run."""
+    the summary, the columns' definitions, and `facts` about the run. What is not finite becomes null,
+    since JSON has no word for it."""
     columns = {
         name: {"unit": c.unit, "higher_is_better": c.higher_is_better, "definition": c.definition}
         for name, c in COLUMNS.items()
@@ -378,21 +425,35 @@ def write(path: Path, tables: dict[str, dict[str, list[dict[str, float]]]], fact
         },
     }
     with written_beside(Path(path)) as temporary:
-        Path(temporary).write_text(json.dumps(content, indent=1) + "\n")
+        text = json.dumps(_finite(content), indent=1, allow_nan=False)
+        Path(temporary).write_text(text + "\n")
+
+
+def _finite(value):
+    """`value` with None in place of every number in it that is not finite."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def describe(table: dict[str, list[dict[str, float]]], columns: Sequence[str] | None = None) -> str:
-    """A table as text: a line a method, mean and half the 95 % interval's width a column."""
+    """A table as text: a line a method, mean and half the 95 % interval's width a column.
+
+    A single item has no interval.
+    """
     found = summary(table)
     columns = columns or list(dict.fromkeys(c for entries in found.values() for c in entries))
-    lines = [" " * 28 + "".join(f"{name:>21}" for name in columns)]
+    width = max(map(len, found), default=0)
+    lines = [" " * width + "".join(f"{name:>21}" for name in columns)]
     for method, entries in found.items():
-        line = f"{method:28}"
+        line = f"{method:{width}}"
         for entry in map(entries.get, columns):
-            if entry is None:
-                line += " " * 21
-                continue
-            low, high = entry["interval"]
-            line += f"{entry['mean']:13.3f} ± {(high - low) / 2:5.3f}"
-        lines.append(line)
+            spread = " " * 8
+            if entry is not None and entry["n"] > 1:
+                low, high = entry["interval"]
+                spread = f" ± {(high - low) / 2:5.3f}"
+            line += " " * 21 if entry is None else f"{entry['mean']:13.3f}{spread}"
+        lines.append(line.rstrip())
     return "\n".join(lines)

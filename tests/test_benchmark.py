@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from audiostyle_lib import audio, benchmark, corpora, judges, metrics, pairs
+from audiostyle_lib import transfer as transfers
 from audiostyle_lib.models.judge import GenreNet, TimbreNet, triplet_hinge_loss
+from audiostyle_lib.models.recombine import GainTransfer, StyleCode
 
 SHIFT = 2 ** (1 / 12)
 
@@ -171,21 +173,106 @@ def test_paired_difference_is_narrower_than_either_mean():
     assert found["n"] == 30 and found["mean"] == pytest.approx(hard.mean() - 1, abs=0.1)
 
 
+def rows(*values: float) -> list[dict[str, float]]:
+    return [{"LSD": value} for value in values]
+
+
+def test_a_slow_peer_is_compared_on_the_items_that_it_has():
+    table = {"ours": rows(5.0, 9.0, 100.0), "peer": rows(6.0, 11.0), "other": rows(1.0)}
+    for method, against, mean, n in (("peer", "ours", 1.5, 2), ("ours", "peer", -1.5, 2)):
+        found = benchmark.difference(table, method, against, "LSD")
+        assert (found["mean"], found["n"]) == (mean, n)
+        assert found["interval"] == tuple(sorted((mean / 1.5, 2 * mean / 1.5)))
+        entry = benchmark.summary(table, against=against)[method]["LSD"]
+        assert entry["difference"] == found["interval"]
+        assert entry["n"] == len(table[method])
+    assert benchmark.difference(table, "other", "ours", "LSD")["interval"] == (-4.0, -4.0)
+
+
+def test_a_difference_leaves_out_what_either_lacks():
+    table = {"a": rows(1.0, np.nan, 3.0, 7.0), "b": [*rows(0.0, 1.0), {}, *rows(np.inf)]}
+    assert benchmark.difference(table, "a", "b", "LSD") == {
+        "mean": 1.0, "n": 1, "interval": (1.0, 1.0),
+    }  # fmt: skip
+    assert benchmark.difference(table, "a", "b", "timbre") == {"n": 0}
+    assert benchmark.summary({"b": rows(np.nan)}) == {}
+
+
+def test_names_of_any_length_line_up_and_one_item_has_no_interval():
+    long = "a method whose name is longer than any other's, neural"
+    text = benchmark.describe({"one": rows(2.0), long: rows(1.0, 3.0), "none": [{"timbre": 0.5}]})
+    header, one, two, none = text.splitlines()
+    assert one.split() == ["one", "2.000"] and none.split() == ["none", "0.500"]
+    assert two.startswith(f"{long} ") and two.split()[-2:] == ["±", "1.000"]
+    assert one.index("2.000") == two.index("2.000") < header.index("LSD") + 3
+    assert header.index("LSD") + 3 < none.index("0.500") < len(header)
+
+
+def test_what_json_cannot_say_becomes_null(tmp_path):
+    table = {"a": rows(np.nan, 1.0, float("-inf"))}
+    benchmark.write(tmp_path / "b.json", {"x": table}, {"nothing": np.nan, "n": 3})
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    stored = json.loads((tmp_path / "b.json").read_text(), parse_constant=refuse)
+    assert stored["facts"] == {"nothing": None, "n": 3}
+    assert [row["LSD"] for row in stored["splits"]["x"]["items"]["a"]] == [None, 1.0, None]
+    assert stored["splits"]["x"]["summary"]["a"]["LSD"]["mean"] == 1.0
+
+
+# Methods --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def network() -> GainTransfer:
+    """Untrained, but with a head that listens to the style."""
+    torch.manual_seed(0)
+    model = GainTransfer(channels=16, encoder_depth=1, decoder_depth=1, heads=2, style_dim=8)
+    torch.nn.init.normal_(model.head.weight, std=0.1)
+    return model.eval()
+
+
+def test_a_model_has_a_row_for_each_output_stage(network, config):
+    named = benchmark.methods({"net": network}, config)
+    assert list(named)[-2:] == ["net", "net, neural"]
+
+
+def test_a_zeroed_style_is_a_code_of_zeros_and_hears_no_style_clip(network, clip, config):
+    content, style, other = (clip(1.0, seed) for seed in range(3))
+    told, zeroed = (benchmark.learned(network, zeroed=z) for z in (False, True))
+    assert np.array_equal(zeroed(content, style), zeroed(content, other))
+    assert not np.allclose(told(content, style), told(content, other), atol=1e-3)
+
+    def static(content_log_mel, style_log_mel):
+        own = network.encode_style(content_log_mel)
+        tokens = torch.zeros_like(network.encode_style(style_log_mel).tokens)
+        return lambda x: network.gain(x, StyleCode(torch.zeros(1, 8 + 128), tokens), own)
+
+    expected = transfers.transfer(content, style, method=static)
+    assert np.allclose(zeroed(content, style), expected, atol=1e-5)
+
+
 # Runs -----------------------------------------------------------------------------------------
 
 
-def test_a_run_scores_methods_oracle_and_truth(items, panel, config, tmp_path):
+def test_a_run_scores_methods_oracles_and_truth(items, panel, config, tmp_path):
     named = {benchmark.COPY: lambda content, style: content, "half": lambda c, s: c[: len(c) // 2]}
     heard = []
     table = benchmark.run(
-        items, named, panel, config, shuffled=[benchmark.COPY], progress=heard.append
-    )
+        items, named, panel, config, ablated={benchmark.COPY: lambda c, s: 0 * c},
+        progress=heard.append,
+    )  # fmt: skip
     assert heard == ["item 1/2", "item 2/2"]
     assert set(table) == {
-        *named, f"{benchmark.COPY}, shuffled style", "oracle gain", "truth", "style's own halves",
+        *named, f"{benchmark.COPY}, shuffled style", f"{benchmark.COPY}, zeroed style",
+        "oracle, gain", "oracle, neural", "oracle, pghi", "truth", "style's own halves",
     }  # fmt: skip
     mean = {k: v["LSD"]["mean"] for k, v in benchmark.summary(table).items() if "LSD" in v}
-    assert mean["truth"] == 0 < mean["oracle gain"] < mean[benchmark.COPY] < mean["half"]
+    assert mean["truth"] == 0 < mean["oracle, gain"] < mean[benchmark.COPY] < mean["half"]
+    for stage in ("neural", "pghi"):  # they owe the content nothing
+        assert mean[f"oracle, {stage}"] < 0.5 * mean[benchmark.COPY]
+    assert mean[f"{benchmark.COPY}, zeroed style"] > mean[f"{benchmark.COPY}, shuffled style"]
     benchmark.write(tmp_path / "benchmark.json", {"both": table}, {"profile": "test"})
     stored = json.loads((tmp_path / "benchmark.json").read_text())
     assert stored["splits"]["both"]["summary"] == json.loads(json.dumps(benchmark.summary(table)))
