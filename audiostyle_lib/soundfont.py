@@ -21,17 +21,8 @@ from . import paths
 
 COARSE_TUNE, FINE_TUNE, SAMPLE_ID, OVERRIDING_ROOT_KEY = 51, 52, 53, 58
 INSTRUMENT, KEY_RANGE, VELOCITY_RANGE, ATTENUATION, SCALE_TUNING = 41, 43, 44, 48, 56
-LOOPING = (
-    0,
-    1,
-    2,
-    3,
-    4,
-    12,
-    45,
-    50,
-    54,
-)  # where a zone's sample and loop begin and end; its loop mode
+# where a zone's sample and loop begin and end, and its loop mode
+LOOPING = (0, 1, 2, 3, 4, 12, 45, 50, 54)
 PRESET_HEADER = struct.Struct("<20sHHHIII")
 SAMPLE_HEADER = struct.Struct("<20sIIIIIBbHH")
 START, END, LOOP_START, LOOP_END = 1, 2, 3, 4  # fields of a sample header
