@@ -125,7 +125,6 @@ def _parser() -> argparse.ArgumentParser:
         help="then, from its weights, against a discriminator",
     )  # fmt: skip
     m.add_argument("--batch-size", type=_at_least(1, int), default=16)
-    m.add_argument("--lr", type=float, default=8e-4, help="of the regression")
     _add_soundfonts(m)
     m.add_argument("--seed", type=int, default=1)
     m.add_argument("--device", default="auto")
@@ -300,19 +299,21 @@ def _pretrain_judges(arguments) -> None:
     config, device = cfg.AudioConfig(), cfg.choose_device(arguments.device)
     cfg.set_deterministic(arguments.seed)
     settings = {"config": config, "seed": arguments.seed, "device": device}
+    soundfonts = _prepared(arguments.soundfont)
     log_mels, genres = pairs.render_log_mels(
-        arguments.groups, split="train", soundfonts=_prepared(arguments.soundfont),
+        arguments.groups, split="train", soundfonts=soundfonts,
         progress=_progress("groups rendered"), **settings,
     )  # fmt: skip
     settings["steps"] = arguments.steps
+    names = [folder.name for folder in soundfonts]
+    made_of = f"bands {bands.VERSION}, {arguments.groups} groups, {', '.join(names) or 'default'}"
     for centred, path in judges.TIMBRE_MODELS.items():
         training = path.with_suffix(".training.safetensors")
-        judges.train_timbre(log_mels, centred=centred, path=training, **settings)
+        judges.train_timbre(log_mels, centred=centred, path=training, corpus=made_of, **settings)
         checkpoint.store_pretrained(training, path)
     training = judges.GENRE_MODEL.with_suffix(".training.safetensors")
-    made_by = f"bands {bands.VERSION}, {arguments.groups} groups"
     judges.train_genre(
-        *judges.labelled(log_mels, genres), path=training, corpus_sha256=made_by, **settings
+        *judges.labelled(log_mels, genres), path=training, corpus=made_of, **settings
     )
     checkpoint.store_pretrained(training, judges.GENRE_MODEL)
 
@@ -336,7 +337,6 @@ def _pretrain_transfer(arguments) -> None:
     model, _ = pair_training.train_gain_transfer(
         log_mels,
         steps=arguments.steps,
-        lr=arguments.lr,
         path=path,
         soundfonts=[folder.name for folder in soundfonts],
         **settings,

@@ -25,7 +25,6 @@ from .bands_arrange import Style, arrange, draw_style, programs, reorchestrate
 from .bands_genres import GENRES, ROLES, SPLITS
 from .bands_render import Mix, Note, Part, render_parts, run_jobs
 from .bands_score import Score, compose, make_rng
-from .bands_soundfonts import prepare
 
 __all__ = [
     "GENRES",
@@ -396,8 +395,8 @@ def render_lattice(
     size : int
         Even, 2 to 20.
     soundfonts : sequence of Path
-        General MIDI SoundFonts, or folders made from them, for `bands_soundfonts.prepare`. Every
-        style is played with one of them or the default, drawn by `seed`, `split`, group and column.
+        Folders that `bands_soundfonts.prepare` returned. Every style is played with one of them or
+        the default, drawn by `seed`, `split`, group and column.
     workers : int, optional
         Processes; by default the CPUs this process may use.
     progress : callable, optional
@@ -419,8 +418,7 @@ def render_lattice(
         raise ValueError(f"size must be even and from 2 to 20, not {size!r}")
     if split not in SPLITS or not seconds > 0:
         raise ValueError(f"unknown split or no length: {split!r}, {seconds!r}")
-    folders = tuple(prepare(Path(file)) for file in soundfonts)
-    settings = (seed, split, float(seconds), size, folders)
+    settings = (seed, split, float(seconds), size, tuple(soundfonts))
     return _lattice(n_groups, settings, workers, progress)
 
 

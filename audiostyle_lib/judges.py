@@ -126,7 +126,7 @@ def train_genre(
     steps: int,
     path: Path,
     config: AudioConfig,
-    corpus_sha256: str,
+    corpus: str,
     batch_size: int = 16,
     lr: float = 2e-3,
     seed: int = 0,
@@ -135,7 +135,8 @@ def train_genre(
 ) -> tuple[GenreNet, dict[str, list[float]]]:
     """Train a `GenreNet` on log-mels (N, n_mels, T) in dB at -20 dBFS and labels (N,).
 
-    Random crops under random equalisers. Returns it in evaluation mode, and the curves.
+    Random crops under random equalisers. `corpus` says what of, a hash or a sentence: a checkpoint of
+    another is not continued. Returns it in evaluation mode, and the curves.
     """
     torch.manual_seed(seed)
     sizes = {"n_genres": len(GENRES), "n_mels": config.n_mels, **sizes}
@@ -156,7 +157,7 @@ def train_genre(
     curves = training.fit(
         model, step=_genre_step, batches=batches, steps_per_epoch=steps_per_epoch,
         epochs=max(1, steps // steps_per_epoch), path=path,
-        recipe={"model": sizes, "corpus": corpus_sha256}, config=config, seed=seed, device=device,
+        recipe={"model": sizes, "corpus": corpus}, config=config, seed=seed, device=device,
         lr=lr, label="genre judge",
     )  # fmt: skip
     return model, curves
@@ -176,6 +177,7 @@ def train_timbre(
     steps: int,
     path: Path,
     config: AudioConfig,
+    corpus: str,
     batch_size: int = 32,
     lr: float = 1e-3,
     seed: int = 0,
@@ -213,7 +215,7 @@ def train_timbre(
     curves = training.fit(
         model, step=_timbre_step, batches=batches, steps_per_epoch=steps_per_epoch,
         epochs=max(1, steps // steps_per_epoch), path=path,
-        recipe={"model": {}, "groups": n_groups, "centred": centred}, config=config, seed=seed,
+        recipe={"model": {}, "corpus": corpus, "centred": centred}, config=config, seed=seed,
         device=device, lr=lr, label="timbre judge",
     )  # fmt: skip
     return model, curves
@@ -277,7 +279,7 @@ def for_corpus(
         return pretrained
     log_mels, labels = labelled_log_mels(corpus.split("train"), seconds=seconds, config=config)
     genre, _ = train_genre(
-        log_mels, labels, steps=steps, path=path, config=config, corpus_sha256=corpus.sha256,
+        log_mels, labels, steps=steps, path=path, config=config, corpus=corpus.sha256,
         device=device,
     )  # fmt: skip
     return replace(pretrained, genre=genre)

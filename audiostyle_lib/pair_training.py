@@ -141,7 +141,7 @@ def train_gain_transfer(
     valid: Tensor | None = None,
     seed: int = 0,
     device: str = "cpu",
-    lr: float = 1e-3,
+    lr: float = 8e-4,
     batch_size: int = BATCH_SIZE,
     soundfonts: Sequence[str] = (),
     **sizes: int | str,
@@ -158,7 +158,7 @@ def train_gain_transfer(
     recipe = {"model": {"n_mels": config.n_mels, **sizes}, "groups": len(log_mels)}
     recipe["soundfonts"] = list(soundfonts)
     curves = _fit(
-        model, regression_step, log_mels, valid, steps=steps, path=path, recipe=recipe,
+        model, regression_step, log_mels, valid=valid, steps=steps, path=path, recipe=recipe,
         config=config, seed=seed, device=device, lr=lr, batch_size=batch_size,
         label="gain transfer",
     )  # fmt: skip
@@ -169,31 +169,28 @@ def train_adversarially(
     model: GainTransfer,
     log_mels: Tensor,
     *,
-    steps: int,
-    path: Path,
     recipe: dict,
-    config: AudioConfig,
-    valid: Tensor | None = None,
-    seed: int = 0,
-    device: str = "cpu",
     lr: float = 2e-4,
     width: int = 32,
-    batch_size: int = BATCH_SIZE,
+    seed: int = 0,
+    **settings,
 ) -> dict[str, list[float]]:
     """Train a `GainTransfer` that can regress on, in place, against a discriminator.
 
-    `recipe` is that of the first training. Returns the curves of `training.fit`.
+    `recipe` is that of the first training, `width` the discriminator's; `settings` are what
+    `train_gain_transfer` takes. Returns the curves of `training.fit`.
     """
     torch.manual_seed(seed)
-    rivals = Rivals(model, width=width)
     return _fit(
-        rivals, adversarial_step, log_mels, valid, steps=steps, path=path,
-        recipe={**recipe, "width": width}, config=config, seed=seed, device=device, lr=lr,
-        batch_size=batch_size, label="against a discriminator", betas=(0.5, 0.99),
+        Rivals(model, width=width), adversarial_step, log_mels, recipe={**recipe, "width": width},
+        lr=lr, seed=seed, label="against a discriminator", betas=(0.5, 0.99), **settings,
     )  # fmt: skip
 
 
-def _fit(model, step, log_mels, valid, *, steps, seed, device, batch_size, recipe, **settings):
+def _fit(
+    model, step, log_mels, *, steps, seed, recipe, valid=None, device="cpu", batch_size=BATCH_SIZE,
+    **settings,
+):  # fmt: skip
     on_gpu = device.startswith("cuda")
     if on_gpu:
         getattr(model, "generator", model).compile()  # half the time a step on an H100

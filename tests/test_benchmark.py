@@ -347,7 +347,7 @@ def test_genre_judge_learns_genres_that_are_plain_to_hear(config, tmp_path):
         log_mels[i, :, label :: 4 + label] += 20  # a rhythm each
     model, curves = judges.train_genre(
         log_mels, labels, steps=40, path=tmp_path / "j.safetensors", config=config,
-        corpus_sha256="", channels=6,
+        corpus="", channels=6,
     )  # fmt: skip
     assert curves["train_loss"][-1] < 2.3
     with torch.no_grad():
@@ -359,6 +359,7 @@ def test_timbre_judge_learns_to_tell_styles_from_notes(config, tmp_path):
     style = 8 * torch.randn(6, 1, 4, 128, 1, generator=generator)
     notes = 4 * torch.randn(6, 4, 1, 128, 300, generator=generator)
     _, curves = judges.train_timbre(
-        -30 + style + notes, centred=False, steps=60, path=tmp_path / "t.safetensors", config=config
-    )
+        -30 + style + notes, centred=False, steps=60, path=tmp_path / "t.safetensors",
+        config=config, corpus="",
+    )  # fmt: skip
     assert curves["train_triplets_right"][-1] > 0.9

@@ -37,9 +37,7 @@ class FiLMDecoder(nn.Module):
 class StyleCode(NamedTuple):
     """What `GainTransfer` knows of a clip's style."""
 
-    vector: (
-        Tensor  # (B, style_dim + n_mels): pooled over time; the clip's mean standardised log-mel
-    )
+    vector: Tensor  # (B, style_dim + n_mels): pooled over time, then the mean standardised log-mel
     tokens: Tensor  # (B, C, T / 2): what sounds when, for the cross-attention
 
 
