@@ -109,6 +109,10 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--profile", default="quick", help="how many items")
     p.add_argument("--corpus", default="auto", choices=("auto", "bands", "gtzan"), help="of pairs")
     p.add_argument("--methods", nargs="+", metavar="NAME", help="only these, e.g. 'LTAS-EQ'")
+    p.add_argument(
+        "--model", type=Path, nargs="+", default=[], metavar="FILE", dest="models",
+        help="weights of `pretrain transfer -o` to score beside the pretrained ones",
+    )  # fmt: skip
     p.add_argument("--table", type=Path, help="score files: CSV of content, style, truth, output")
     p.add_argument("-o", "--output", type=Path, help="benchmark.json to write")
     p.add_argument("--seed", type=int, default=0)
@@ -124,7 +128,15 @@ def _parser() -> argparse.ArgumentParser:
         "--adversarial-steps", type=_at_least(0, int), default=0,
         help="then, from its weights, against a discriminator",
     )  # fmt: skip
+    m.add_argument(
+        "--start", type=Path, metavar="FILE",
+        help="go on from these weights, against a discriminator only",
+    )  # fmt: skip
     m.add_argument("--batch-size", type=_at_least(1, int), default=16)
+    m.add_argument("--channels", type=int, default=320, choices=(64, 128, 192, 256, 320))
+    m.add_argument(
+        "-o", "--output", type=Path, help="instead of what transfer uses: a .safetensors"
+    )
     _add_soundfonts(m)
     m.add_argument("--seed", type=int, default=1)
     m.add_argument("--device", default="auto")
@@ -273,6 +285,9 @@ def _tables_of_methods(arguments, config, device: str) -> dict:
 
     profile, name = cfg.profile(arguments.profile), corpora.resolve(arguments.corpus)
     models = {"attention network": transfer.load_model(device=device)}
+    models |= {
+        p.stem: transfer.load_model(p, config=config, device=device) for p in arguments.models
+    }
     named = benchmark.methods(models, config, device=device)
     named |= benchmark.slow_peers(config, iterations=profile.peer_iterations, device=device)
     named = benchmark.chosen(named, arguments.methods)  # before any work
@@ -322,34 +337,41 @@ def _pretrain_transfer(arguments) -> None:
     from . import checkpoint, pair_training, pairs, transfer
     from . import config as cfg
 
+    if arguments.start is not None and not arguments.adversarial_steps:
+        raise ValueError("--start goes on against a discriminator: say --adversarial-steps N too")
+    output = arguments.output or transfer.DEFAULT_MODEL
+    if output.suffix != ".safetensors" or not output.parent.is_dir():
+        raise ValueError(f"{output}: needs a folder that is there and a name in .safetensors")
     soundfonts = _prepared(arguments.soundfont)
     config, device = cfg.AudioConfig(), cfg.choose_device(arguments.device)
     cfg.set_deterministic(arguments.seed)
+    if arguments.start is not None:  # before any work
+        model = transfer.load_model(arguments.start, config=config, device=device)
     rendering = {"seed": arguments.seed, "config": config, "device": device}
     valid, _ = pairs.render_log_mels(12, split="valid", **rendering)
     log_mels, _ = pairs.render_log_mels(
         arguments.groups, split="train", soundfonts=soundfonts,
         progress=_progress("groups rendered"), **rendering,
     )  # fmt: skip
-    path = transfer.DEFAULT_MODEL.with_suffix(".training.safetensors")
+    training = output.with_suffix(".training.safetensors")
     settings = {"config": config, "valid": valid, "seed": arguments.seed, "device": device}
     settings["batch_size"] = arguments.batch_size
-    model, _ = pair_training.train_gain_transfer(
-        log_mels,
-        steps=arguments.steps,
-        path=path,
-        soundfonts=[folder.name for folder in soundfonts],
-        **settings,
-    )
-    checkpoint.store_pretrained(path, transfer.DEFAULT_MODEL)
+    first = arguments.start or training
+    if arguments.start is None:
+        model, _ = pair_training.train_gain_transfer(
+            log_mels, steps=arguments.steps, path=training,
+            soundfonts=[folder.name for folder in soundfonts], channels=arguments.channels,
+            heads=arguments.channels // 64, **settings,
+        )  # fmt: skip
+        checkpoint.store_pretrained(training, output)
     if not arguments.adversarial_steps:
         return
-    recipe = checkpoint.read_header(path)["recipe"]
-    first, path = path, path.with_suffix(".2.safetensors")
+    recipe = {**checkpoint.read_header(first)["recipe"], "groups": len(log_mels)}
+    training = training.with_suffix(".2.safetensors")
     pair_training.train_adversarially(
-        model, log_mels, steps=arguments.adversarial_steps, path=path, recipe=recipe, **settings
+        model, log_mels, steps=arguments.adversarial_steps, path=training, recipe=recipe, **settings
     )
-    checkpoint.store_pretrained(path, transfer.DEFAULT_MODEL, part="generator", before=first)
+    checkpoint.store_pretrained(training, output, part="generator", before=first)
 
 
 def _pretrain_vocoder(arguments) -> None:

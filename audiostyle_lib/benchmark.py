@@ -203,10 +203,15 @@ def halves(item: pairs.Triplet) -> tuple[Waveform, pairs.Triplet]:
 
 
 def learned(
-    model: GainTransfer, *, vocoder: str = "gain", zeroed: bool = False, device: str = "cpu"
+    model: GainTransfer,
+    *,
+    vocoder: str = "gain",
+    variance: float = transfer.VARIANCE,
+    zeroed: bool = False,
+    device: str = "cpu",
 ) -> Method:
     """A trained network through an output stage as a method; `zeroed` tells it nothing of the style."""
-    prepare = _without_style(model) if zeroed else transfer.learned(model)
+    prepare = _without_style(model) if zeroed else transfer.learned(model, variance=variance)
     return lambda content, style: transfer.transfer(
         content, style, method=prepare, vocoder=vocoder, device=device
     )

@@ -26,6 +26,7 @@ BLOCK_FRAMES = 1280  # about 30 s; even, because the network halves the time res
 MARGIN_FRAMES = GainTransfer.CONTEXT_FRAMES
 EXCERPT_SECONDS, EXCERPT_PIECES = 120.0, 12
 PEAK = 0.99
+VARIANCE, VARIANCE_LIMIT = 1.0, 2.0  # see `with_global_variance`
 
 # (content log-mel (1, n_mels, T)) -> gain (1, n_mels, T) or (1, n_mels, 1)
 GainFunction = Callable[[Tensor], Tensor]
@@ -50,14 +51,54 @@ def log_mel_at_level(waveform: np.ndarray, config: AudioConfig, device: str) -> 
     return features.log_mel(batch, config) + LEVEL_DBFS - rms_dbfs(waveform)
 
 
-def learned(model: GainTransfer) -> Callable[[Tensor, Tensor], GainFunction]:
-    """The method of a trained `GainTransfer`: (content excerpt, style) log-mels -> gain function."""
+def learned(
+    model: GainTransfer, *, variance: float = VARIANCE
+) -> Callable[[Tensor, Tensor], GainFunction]:
+    """The method of a trained `GainTransfer`: (content excerpt, style) log-mels -> gain function.
+
+    `variance`, 0 to 1, is how much of the variance that a regression averages away is given back
+    (`with_global_variance`).
+    """
 
     def prepare(content: Tensor, style: Tensor) -> GainFunction:
         own, target = model.encode_style(content), model.encode_style(style)
-        return lambda log_mel: model.gain(log_mel, target, own)
+
+        def gain_of(log_mel: Tensor) -> Tensor:
+            return model.gain(log_mel, target, own)
+
+        return (
+            with_global_variance(gain_of, content, style, amount=variance) if variance else gain_of
+        )
 
     return prepare
+
+
+def with_global_variance(
+    gain_of: GainFunction, content: Tensor, style: Tensor, *, amount: float
+) -> GainFunction:
+    """`gain_of` with a result that varies over time at least as much as both clips do.
+
+    In doubt a regression gives the mean of what may be true, which varies less than any of it. Speech
+    synthesis meets this by scaling each trajectory about its mean to the variance of natural speech
+    (Toda & Tokuda, 2007; as a filter, Silen et al., Interspeech 2012). Here each band (of log-mels
+    (1, n_mels, T) in dB) is scaled by (min(content's, style's) / result's standard deviation) ^ `amount`,
+    never below 1 or above `VARIANCE_LIMIT`.
+    """
+    floor = GainTransfer.FLOOR_DB
+    content, style = content.clamp_min(floor), style.clamp_min(floor)
+    result = content + gain_of(content)
+    mean = result.mean(dim=2, keepdim=True)
+    least, varies = (
+        torch.minimum(*(x.std(dim=2, keepdim=True) for x in (content, style))),
+        result.std(dim=2, keepdim=True).clamp_min(1e-3),
+    )
+    scale = (least / varies).clamp(1.0, VARIANCE_LIMIT) ** amount
+
+    def scaled(log_mel: Tensor) -> Tensor:
+        gain = gain_of(log_mel)
+        return gain + (scale - 1) * (log_mel.clamp_min(floor) + gain - mean)
+
+    return scaled
 
 
 def latent(model: LatentTransfer) -> Callable[[Tensor, Tensor], GainFunction]:

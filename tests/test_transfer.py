@@ -51,6 +51,39 @@ def peak(x: np.ndarray) -> float:
     return float(np.abs(x).max())
 
 
+# Variance -------------------------------------------------------------------------------------
+
+
+def varied(std: float, mean: float = -20.0) -> torch.Tensor:
+    x = torch.randn(1, 128, 400, generator=torch.Generator().manual_seed(3))
+    return mean + std * (x - x.mean(dim=2, keepdim=True)) / x.std(dim=2, keepdim=True)
+
+
+@pytest.mark.parametrize(
+    ("halved", "style_std", "amount", "expected"),
+    [
+        (0.5, 8.0, 1.0, 8.0),  # what both clips have
+        (0.5, 8.0, 0.0, 4.0),
+        (0.5, 5.0, 1.0, 5.0),  # as calm as the calmer of both
+        (0.1, 8.0, 1.0, 1.6),  # at most twice
+        (2.0, 8.0, 1.0, 16.0),  # never taken away
+        (0.5, 8.0, 0.5, 4.0 * 2**0.5),
+    ],
+)
+def test_variance_that_averaging_took_is_given_back(halved, style_std, amount, expected):
+    content, style = varied(8.0), varied(style_std)
+
+    def gain_of(x):  # towards its mean, and 3 dB up
+        return (halved - 1) * (x - content.mean(dim=2, keepdim=True)) + 3.0
+
+    gain = transfer.with_global_variance(gain_of, content, style, amount=amount)
+    result = content + gain(content)
+    assert result.std(dim=2).mean() == pytest.approx(expected, rel=1e-3)
+    assert result.mean() == pytest.approx(-17.0, abs=1e-3)
+    if amount == 0:
+        torch.testing.assert_close(gain(content), gain_of(content))
+
+
 # Length and blocks ----------------------------------------------------------------------------
 
 
