@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
-def _strength(text: str) -> float:
+def _share(text: str) -> float:
     value = float(text)
     if not 0.0 <= value <= 1.0:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
@@ -68,7 +68,11 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("-o", "--output", type=Path, required=True, help="wav, flac, ogg or mp3")
     p.add_argument("--method", default="learned", choices=("learned", "ltas_eq"))
     p.add_argument("--vocoder", default="gain", choices=VOCODERS)
-    p.add_argument("--strength", type=_strength, default=1.0, metavar="0..1")
+    p.add_argument("--strength", type=_share, default=1.0, metavar="0..1")
+    p.add_argument(
+        "--calibration", type=_share, default=1.0, metavar="0..1",
+        help="how much of the network's mistake about CONTENT to subtract: 1 suits recordings",
+    )  # fmt: skip
     p.add_argument("--device", default="auto")
     p.set_defaults(run=_transfer)
 
@@ -128,10 +132,6 @@ def _parser() -> argparse.ArgumentParser:
         "--adversarial-steps", type=_at_least(0, int), default=0,
         help="then, from its weights, against a discriminator",
     )  # fmt: skip
-    m.add_argument(
-        "--start", type=Path, metavar="FILE",
-        help="go on from these weights, against a discriminator only",
-    )  # fmt: skip
     m.add_argument("--batch-size", type=_at_least(1, int), default=16)
     m.add_argument("--channels", type=int, default=320, choices=(64, 128, 192, 256, 320))
     m.add_argument(
@@ -178,7 +178,9 @@ def _transfer(arguments) -> None:
     result = transfer.transfer(
         content,
         style,
-        method=transfer.method_named(arguments.method, device=device),
+        method=transfer.method_named(
+            arguments.method, calibration=arguments.calibration, device=device
+        ),
         strength=arguments.strength,
         vocoder=arguments.vocoder,
         config=config,
@@ -289,6 +291,9 @@ def _tables_of_methods(arguments, config, device: str) -> dict:
         p.stem: transfer.load_model(p, config=config, device=device) for p in arguments.models
     }
     named = benchmark.methods(models, config, device=device)
+    named["attention network, calibration 1"] = benchmark.learned(
+        models["attention network"], calibration=1.0, device=device
+    )
     named |= benchmark.slow_peers(config, iterations=profile.peer_iterations, device=device)
     named = benchmark.chosen(named, arguments.methods)  # before any work
     corpus = corpora.open_corpus(name, profile=profile, seed=arguments.seed)
@@ -337,16 +342,12 @@ def _pretrain_transfer(arguments) -> None:
     from . import checkpoint, pair_training, pairs, transfer
     from . import config as cfg
 
-    if arguments.start is not None and not arguments.adversarial_steps:
-        raise ValueError("--start goes on against a discriminator: say --adversarial-steps N too")
     output = arguments.output or transfer.DEFAULT_MODEL
     if output.suffix != ".safetensors" or not output.parent.is_dir():
         raise ValueError(f"{output}: needs a folder that is there and a name in .safetensors")
     soundfonts = _prepared(arguments.soundfont)
     config, device = cfg.AudioConfig(), cfg.choose_device(arguments.device)
     cfg.set_deterministic(arguments.seed)
-    if arguments.start is not None:  # before any work
-        model = transfer.load_model(arguments.start, config=config, device=device)
     rendering = {"seed": arguments.seed, "config": config, "device": device}
     valid, _ = pairs.render_log_mels(12, split="valid", **rendering)
     log_mels, _ = pairs.render_log_mels(
@@ -356,18 +357,16 @@ def _pretrain_transfer(arguments) -> None:
     training = output.with_suffix(".training.safetensors")
     settings = {"config": config, "valid": valid, "seed": arguments.seed, "device": device}
     settings["batch_size"] = arguments.batch_size
-    first = arguments.start or training
-    if arguments.start is None:
-        model, _ = pair_training.train_gain_transfer(
-            log_mels, steps=arguments.steps, path=training,
-            soundfonts=[folder.name for folder in soundfonts], channels=arguments.channels,
-            heads=arguments.channels // 64, **settings,
-        )  # fmt: skip
-        checkpoint.store_pretrained(training, output)
+    model, _ = pair_training.train_gain_transfer(
+        log_mels, steps=arguments.steps, path=training,
+        soundfonts=[folder.name for folder in soundfonts], channels=arguments.channels,
+        heads=arguments.channels // 64, **settings,
+    )  # fmt: skip
+    checkpoint.store_pretrained(training, output)
     if not arguments.adversarial_steps:
         return
-    recipe = {**checkpoint.read_header(first)["recipe"], "groups": len(log_mels)}
-    training = training.with_suffix(".2.safetensors")
+    recipe = checkpoint.read_header(training)["recipe"]
+    first, training = training, training.with_suffix(".2.safetensors")
     pair_training.train_adversarially(
         model, log_mels, steps=arguments.adversarial_steps, path=training, recipe=recipe, **settings
     )

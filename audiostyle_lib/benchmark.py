@@ -206,12 +206,15 @@ def learned(
     model: GainTransfer,
     *,
     vocoder: str = "gain",
-    variance: float = transfer.VARIANCE,
     zeroed: bool = False,
     device: str = "cpu",
+    **corrections: float,
 ) -> Method:
-    """A trained network through an output stage as a method; `zeroed` tells it nothing of the style."""
-    prepare = _without_style(model) if zeroed else transfer.learned(model, variance=variance)
+    """A trained network through an output stage as a method; `zeroed` tells it nothing of the style.
+
+    `corrections` are those of `transfer.learned`.
+    """
+    prepare = _without_style(model) if zeroed else transfer.learned(model, **corrections)
     return lambda content, style: transfer.transfer(
         content, style, method=prepare, vocoder=vocoder, device=device
     )
@@ -223,7 +226,7 @@ def _without_style(model: GainTransfer) -> Callable:
     def prepare(content, style):
         own = model.encode_style(content)
         nothing = StyleCode(*(torch.zeros_like(x) for x in own))
-        return lambda log_mel: model.gain(log_mel, nothing, own)
+        return lambda log_mel: model.gain(log_mel, nothing, own, calibration=transfer.CALIBRATION)
 
     return prepare
 

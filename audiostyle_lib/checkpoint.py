@@ -69,10 +69,15 @@ def store_pretrained(
 ) -> None:
     """Keep a finished checkpoint, or a `part` of its model, as a pretrained model in half precision.
 
-    The header of the training that went `before`, with its curves, is kept under that name.
+    With the training that went `before`, against no discriminator, it is halfway between the weights of
+    both (Wang et al., "ESRGAN," ECCV Workshops 2018: network interpolation): nearer to the truth than the
+    second and less flat than the first. The first's header, with its curves, is kept under that name.
     """
     prefix = f"model.{part}." if part else "model."
-    tensors = {f"model.{k}": v.half() for k, v in read_tensors(trained, prefix=prefix).items()}
-    header = read_header(trained)
-    save(path, tensors, header if before is None else header | {"before": read_header(before)})
+    tensors, header = read_tensors(trained, prefix=prefix), read_header(trained)
+    if before is not None:
+        earlier = read_tensors(before, prefix="model.")
+        tensors = {k: (v + earlier[k]) / 2 for k, v in tensors.items()}
+        header = header | {"before": read_header(before)}
+    save(path, {f"model.{k}": v.half() for k, v in tensors.items()}, header)
     print(f"{path}: written")

@@ -1,13 +1,11 @@
 """Training of the recombination on paired renderings of `bands`. Notebook 07.
 
-First by regression to the true rendering; then, from its weights, against a discriminator as well and
-on renderings that are made more like recordings. The mean of all that may be true is smoother than
-anything that sounds, and only the second can say so.
+First by regression to the true rendering; then, from its weights, against a discriminator as well. The
+mean of all that may be true is smoother than anything that sounds, and only the second can say so.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -28,9 +26,7 @@ from .pairs import draw_other_style, random_equalizer
 CROP_FRAMES = 256  # about 6 s
 EPOCHS, LEAST_STEPS = 100, 50  # at most so many epochs, of at least so many steps
 BATCH_SIZE = 16
-FEATURE_MATCHING, ADVERSARIAL = 10.0, 0.3  # weights beside a loss in dB
-DB = 10 / math.log(10)  # times the natural logarithm of a power
-SILENT_DB = -200.0
+FEATURE_MATCHING, ADVERSARIAL = 5.0, 0.1  # weights beside a loss in dB
 HELD_OUT = 10_000_019  # key of the validation batch's generator
 
 
@@ -68,66 +64,6 @@ def sample_batch(log_mels: Tensor, *, generator: torch.Generator, batch_size: in
         crop(other_score, other_style, style_start) + style_eq,
         crop(score, other_style, start) + style_eq,
     )
-
-
-def sample_recordings(log_mels: Tensor, *, generator: torch.Generator, batch_size: int):
-    """`sample_batch` made more like recordings: by chance a second band, a room, noise.
-
-    A second triplet is laid over the first, so that the truth is still what both would sound like in
-    the other style. The content has its own room and noise floor; style clip and truth share theirs.
-    """
-    batch, others = (
-        sample_batch(log_mels, generator=generator, batch_size=batch_size) for _ in range(2)
-    )
-    level = _by_chance(_uniform(-12.0, 0.0, batch_size, generator), generator)
-    layered = [
-        sum_in_power(x, y + level.to(x.device)) - sum_in_power(torch.zeros_like(level), level).to(x)
-        for x, y in zip(batch, others, strict=True)
-    ]
-    own, shared = (_room_and_noise(layered[0].shape, generator) for _ in range(2))
-    return tuple(
-        _recorded(x, *(z.to(x.device) for z in heard), generator)
-        for x, heard in zip(layered, (own, shared, shared), strict=True)
-    )
-
-
-def sum_in_power(a: Tensor, b: Tensor) -> Tensor:
-    """Sum in dB of two levels in dB that do not interfere."""
-    return torch.logaddexp(a / DB, b / DB) * DB
-
-
-def _uniform(low: float, high: float, n: int, generator: torch.Generator) -> Tensor:
-    """(n, 1, 1), evenly from low to high."""
-    return low + (high - low) * torch.rand(n, 1, 1, generator=generator)
-
-
-def _by_chance(level: Tensor, generator: torch.Generator) -> Tensor:
-    """A level in dB as it is or, as often, nothing."""
-    heard = torch.rand(len(level), 1, 1, generator=generator) < 0.5
-    return torch.where(heard, level, torch.tensor(SILENT_DB))
-
-
-def _room_and_noise(shape: torch.Size, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A room's response in power (B, 1, T) and a noise floor in dB (B, n_mels, 1)."""
-    n, n_mels, n_frames = shape
-    frames = _uniform(8.0, 64.0, n, generator)  # to decay by 60 dB, 0.2 to 1.5 s
-    decay = 10 ** (-6 * torch.arange(n_frames) / frames)
-    wet = 10 ** (_by_chance(_uniform(-20.0, -3.0, n, generator), generator) / 10)
-    response = wet * decay / decay.sum(dim=2, keepdim=True)
-    response[:, :, 0] += 1.0
-    slope = torch.linspace(0.0, 1.0, n_mels)[:, None] * _uniform(-20.0, 0.0, n, generator)
-    floor = _by_chance(_uniform(-50.0, -15.0, n, generator), generator)
-    return response, floor + slope + random_equalizer(n, n_mels, generator) / 2
-
-
-def _recorded(x: Tensor, response: Tensor, floor: Tensor, generator: torch.Generator) -> Tensor:
-    """A log-mel (B, n_mels, T) in dB, in a room and over a floor of noise."""
-    n_frames = x.shape[2]
-    spectra = (torch.fft.rfft(y, 2 * n_frames) for y in (10 ** (x / 10), response))
-    power = torch.fft.irfft(math.prod(spectra), 2 * n_frames)[:, :, :n_frames]
-    scatter = torch.linspace(5.0, 1.5, x.shape[1])[:, None]  # dB: high bands average over more bins
-    noise = floor + (scatter * torch.randn(x.shape, generator=generator)).to(x.device)
-    return sum_in_power(10 * torch.log10(power.clamp_min(1e-9)), noise)
 
 
 def regression_step(model: GainTransfer, batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -241,21 +177,19 @@ def train_adversarially(
 ) -> dict[str, list[float]]:
     """Train a `GainTransfer` that can regress on, in place, against a discriminator.
 
-    Its batches are those of `sample_recordings`. `recipe` is that of the first training, `width` the
-    discriminator's; `settings` are what `train_gain_transfer` takes. Returns the curves of
-    `training.fit`.
+    `recipe` is that of the first training, `width` the discriminator's; `settings` are what
+    `train_gain_transfer` takes. Returns the curves of `training.fit`.
     """
     torch.manual_seed(seed)
     return _fit(
         Rivals(model, width=width), adversarial_step, log_mels, recipe={**recipe, "width": width},
-        lr=lr, seed=seed, label="against a discriminator", betas=(0.5, 0.99),
-        sample=sample_recordings, **settings,
+        lr=lr, seed=seed, label="against a discriminator", betas=(0.5, 0.99), **settings,
     )  # fmt: skip
 
 
 def _fit(
     model, step, log_mels, *, steps, seed, recipe, valid=None, device="cpu", batch_size=BATCH_SIZE,
-    sample=sample_batch, **settings,
+    **settings,
 ):  # fmt: skip
     on_gpu = device.startswith("cuda")
     if on_gpu:
@@ -265,7 +199,7 @@ def _fit(
     def batches(epoch: int):
         generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
         for _ in range(steps_per_epoch):
-            yield sample(log_mels, generator=generator, batch_size=batch_size)
+            yield sample_batch(log_mels, generator=generator, batch_size=batch_size)
 
     return training.fit(
         model, step=step, batches=batches, steps_per_epoch=steps_per_epoch,

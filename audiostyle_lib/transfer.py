@@ -26,7 +26,8 @@ BLOCK_FRAMES = 1280  # about 30 s; even, because the network halves the time res
 MARGIN_FRAMES = GainTransfer.CONTEXT_FRAMES
 EXCERPT_SECONDS, EXCERPT_PIECES = 120.0, 12
 PEAK = 0.99
-VARIANCE, VARIANCE_LIMIT = 1.0, 2.0  # see `with_global_variance`
+CALIBRATION = 0.35  # see `GainTransfer.gain`; 1 serves recordings better
+VARIANCE, VARIANCE_LIMIT = 0.5, 2.0  # see `with_global_variance`
 
 # (content log-mel (1, n_mels, T)) -> gain (1, n_mels, T) or (1, n_mels, 1)
 GainFunction = Callable[[Tensor], Tensor]
@@ -52,23 +53,24 @@ def log_mel_at_level(waveform: np.ndarray, config: AudioConfig, device: str) -> 
 
 
 def learned(
-    model: GainTransfer, *, variance: float = VARIANCE
+    model: GainTransfer, *, calibration: float = CALIBRATION, variance: float = VARIANCE
 ) -> Callable[[Tensor, Tensor], GainFunction]:
     """The method of a trained `GainTransfer`: (content excerpt, style) log-mels -> gain function.
 
-    `variance`, 0 to 1, is how much of the variance that a regression averages away is given back
-    (`with_global_variance`).
+    Two corrections of what a regression does where it is not sure, each from 0 to 1: `calibration` on
+    the content's own style (`GainTransfer.gain`), and `variance`, how much of what averaging took is
+    given back (`with_global_variance`).
     """
 
     def prepare(content: Tensor, style: Tensor) -> GainFunction:
         own, target = model.encode_style(content), model.encode_style(style)
 
         def gain_of(log_mel: Tensor) -> Tensor:
-            return model.gain(log_mel, target, own)
+            return model.gain(log_mel, target, own, calibration=calibration)
 
-        return (
-            with_global_variance(gain_of, content, style, amount=variance) if variance else gain_of
-        )
+        if not variance:
+            return gain_of
+        return with_global_variance(gain_of, content, style, amount=variance)
 
     return prepare
 
@@ -76,7 +78,7 @@ def learned(
 def with_global_variance(
     gain_of: GainFunction, content: Tensor, style: Tensor, *, amount: float
 ) -> GainFunction:
-    """`gain_of` with a result that varies over time at least as much as both clips do.
+    """`gain_of` with a result that varies over time more nearly as much as both clips do.
 
     In doubt a regression gives the mean of what may be true, which varies less than any of it. Speech
     synthesis meets this by scaling each trajectory about its mean to the variance of natural speech
@@ -88,11 +90,9 @@ def with_global_variance(
     content, style = content.clamp_min(floor), style.clamp_min(floor)
     result = content + gain_of(content)
     mean = result.mean(dim=2, keepdim=True)
-    least, varies = (
-        torch.minimum(*(x.std(dim=2, keepdim=True) for x in (content, style))),
-        result.std(dim=2, keepdim=True).clamp_min(1e-3),
-    )
-    scale = (least / varies).clamp(1.0, VARIANCE_LIMIT) ** amount
+    of_content, of_style, of_result = (x.std(dim=2, keepdim=True) for x in (content, style, result))
+    wanted = torch.minimum(of_content, of_style) / of_result.clamp_min(1e-3)
+    scale = wanted.clamp(1.0, VARIANCE_LIMIT) ** amount
 
     def scaled(log_mel: Tensor) -> Tensor:
         gain = gain_of(log_mel)
@@ -230,10 +230,10 @@ def load_model(
 METHODS = ("learned", "ltas_eq")
 
 
-def method_named(name: str, *, device: str = "cpu"):
+def method_named(name: str, *, calibration: float = CALIBRATION, device: str = "cpu"):
     """The method called `name`; ``learned`` loads the pretrained model."""
     if name == "ltas_eq":
         return ltas_eq
     if name == "learned":
-        return learned(load_model(device=device))
+        return learned(load_model(device=device), calibration=calibration)
     raise ValueError(f"unknown method {name!r}: choose one of {', '.join(METHODS)}")

@@ -127,7 +127,7 @@ def test_transfer_keeps_length_and_is_sound(clips, tmp_path, rate, channels, sec
 
 
 @pytest.mark.parametrize("arguments", [("--method", "ltas_eq"), ("--vocoder", "neural"),
-                                       ("--vocoder", "content_phase")])  # fmt: skip
+                                       ("--vocoder", "content_phase"), ("--calibration", 0)])  # fmt: skip
 def test_methods_and_vocoders_change_the_sound(clips, tmp_path, arguments):
     out = tmp_path / "out.flac"
     content, _ = sf.read(clips / "content.wav")
@@ -155,10 +155,11 @@ def test_strength_zero_gives_the_content_back(clips, tmp_path):
     assert abs(level) < 0.1 and np.abs(made - content).max() < 1e-3
 
 
-def test_strength_outside_its_range_is_refused(clips, tmp_path):
+@pytest.mark.parametrize("option", ["--strength", "--calibration"])
+def test_shares_outside_their_range_are_refused(clips, tmp_path, option):
     result = audiostyle(
         "transfer", clips / "content.wav", clips / "style.flac", "-o", tmp_path / "o.wav",
-        "--strength", 1.5,
+        option, 1.5,
     )  # fmt: skip
     assert result.returncode == 2 and "between 0 and 1" in result.stderr
 

@@ -278,6 +278,20 @@ def test_gain_has_the_contents_frames_odd_or_even(content, style):
     assert torch.isfinite(gain).all() and float(gain.abs().max()) > 0.1
 
 
+@pytest.mark.parametrize("share", [0.0, 0.35, 1.0])
+def test_calibration_takes_the_mistake_about_the_own_style_away(share):
+    model = gain_transfer()
+    content, other = log_mel(1, 64), log_mel(1, 80, seed=1)
+    with torch.no_grad():
+        own, style = model.encode_style(content), model.encode_style(other)
+        mistake = model.gain(content, own, own)
+        towards_own = model.gain(content, own, own, calibration=share)
+        gain = model.gain(content, style, own, calibration=share)
+        assert mistake.abs().mean() > 1, "untrained, it is one"
+        assert_close(towards_own, (1 - share) * mistake)
+        assert_close(gain, model.gain(content, style, own) - share * mistake)
+
+
 @pytest.mark.parametrize("at", [200, 201])
 def test_context_bounds_the_field_of_view(at):
     """What one frame changes lies within CONTEXT_FRAMES of it, and not only beside it."""

@@ -121,13 +121,26 @@ class GainTransfer(nn.Module):
         pooled = self.project(mean_and_std(tokens))
         return StyleCode(torch.cat([pooled, x.mean(dim=2)], dim=1), tokens)
 
-    def gain(self, content: Tensor, style: StyleCode, own_style: StyleCode) -> Tensor:
+    def gain(
+        self,
+        content: Tensor,
+        style: StyleCode,
+        own_style: StyleCode,
+        *,
+        calibration: float = 0.0,
+    ) -> Tensor:
         """Gain in dB (B, n_mels, T) for the content's log-mel, given both clips' styles.
 
-        `own_style` may be that of a longer excerpt around the content.
+        `own_style` may be that of a longer excerpt around the content. Towards the content's own style
+        the gain should be nothing; what it is instead is a mistake about this content, and the share
+        `calibration` of it is subtracted.
         """
         x = self.standardize(content.clamp_min(self.FLOOR_DB))
-        return self._decode(x, self._encode(x), style, own_style)
+        encoded = self._encode(x)
+        gain = self._decode(x, encoded, style, own_style)
+        if not calibration:
+            return gain
+        return gain - calibration * self._decode(x, encoded, own_style, own_style)
 
     def forward(self, content: Tensor, style: Tensor) -> Tensor:
         """Transferred log-mel in dB (B, n_mels, T) of log-mels in dB; their lengths may differ."""
