@@ -409,7 +409,7 @@ def run_jobs(
     jobs: Iterable[tuple[str, tuple]],
     *,
     workers: int | None = None,
-    limit_s: float = 30.0,
+    limit_s: float = 120.0,
 ) -> Iterator[Any]:
     """Call a function for every job in worker processes; yield results in the jobs' order.
 
