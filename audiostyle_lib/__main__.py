@@ -133,7 +133,10 @@ def _parser() -> argparse.ArgumentParser:
         help="then, from its weights, against a discriminator",
     )  # fmt: skip
     m.add_argument("--batch-size", type=_at_least(1, int), default=16)
-    m.add_argument("--channels", type=int, default=320, choices=(64, 128, 192, 256, 320))
+    m.add_argument(
+        "--channels", type=int, default=320, choices=(64, 128, 192, 256, 320),
+        help="width of the network",
+    )  # fmt: skip
     m.add_argument(
         "-o", "--output", type=Path, help="instead of what transfer uses: a .safetensors"
     )

@@ -221,7 +221,10 @@ def learned(
 
 
 def _without_style(model: GainTransfer) -> Callable:
-    """`transfer.learned` with zeros in place of the style clip's code."""
+    """`transfer.learned` with zeros in place of the style clip's code.
+
+    Nor is variance given back, which takes the style clip's.
+    """
 
     def prepare(content, style):
         own = model.encode_style(content)
