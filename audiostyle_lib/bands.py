@@ -353,9 +353,13 @@ def _lattice_group(
     scores, starts = [], []
     for genre in score_genres:
         score = compose(_split_seed(rng, split), genre=genre, split=split, seconds=seconds + 40)
-        last_bar = int((score.n_bars * 4 - seconds * score.tempo / 60) // 4)
+        n_beats = seconds * score.tempo / 60
+        last_bar = int((score.n_bars * 4 - n_beats) // 4)
+        start = 4.0 * int(rng.integers(0, min(last_bar, 16) + 1))
+        while any(_rests(score, style, start, start + n_beats) for style in styles):
+            start += 4.0  # an intro for instruments that this band has not
         scores.append(score)
-        starts.append(4.0 * int(rng.integers(0, min(last_bar, 16) + 1)))
+        starts.append(start)
     audio = np.empty((size, size, round(seconds * 22050)), np.int16)
     for j, style in enumerate(styles):
         soundfont = _column_soundfont(folders, seed, split, index, j)
@@ -364,6 +368,12 @@ def _lattice_group(
             audio[i, j] = np.rint(x * 32767)
     pairs = tuple((k, k + 1) for k in range(0, size, 2))
     return LatticeGroup(index, audio, tuple(scores), tuple(styles), tuple(starts), pairs)
+
+
+def _rests(score: Score, style: Style, start: float, end: float) -> bool:
+    """Whether no note of the arrangement begins between two beats."""
+    notes = (note for part in arrange(score, style) for note in part.notes)
+    return not any(start <= note.start < end for note in notes)
 
 
 def render_lattice(

@@ -399,6 +399,11 @@ def test_lattice_pairs_every_score_with_every_style():
     assert np.array_equal(group.audio[1, 2], np.rint(x * 32767).astype(np.int16))
 
 
+def test_lattice_passes_over_an_intro_that_one_of_its_bands_rests_through():
+    group = bands._lattice_group(491, 12, "train", 2.0, 4, ())
+    assert np.abs(group.audio).max(axis=2).min() > 0
+
+
 def test_lattice_refuses_odd_sizes():
     with pytest.raises(ValueError, match="even"):
         bands.render_lattice(1, seed=0, split="train", size=3)
