@@ -119,6 +119,19 @@ def gram_matrix(rows: Tensor) -> Tensor:
     return rows @ rows.T / rows.shape[1]
 
 
+def gram_distance(rows: Tensor, others: Tensor) -> Tensor:
+    """Squared Frobenius distance of the Gram matrices of two sets of features, (C, T) and (C, T').
+
+    Where features outnumber frames it is computed from products of frames, which costs T / C of it:
+    |A A' - B B'|^2 = |A' A|^2 - 2 |B' A|^2 + |B' B|^2.
+    """
+    if len(rows) <= rows.shape[1]:
+        return (gram_matrix(rows) - gram_matrix(others)).square().sum()
+    a, b = (x / x.shape[1] ** 0.5 for x in (rows, others))
+    own, cross, other = ((x.T @ y).square().sum() for x, y in ((a, a), (b, a), (b, b)))
+    return own - 2 * cross + other
+
+
 def _minimise(loss_of: Callable[[Tensor], Tensor], start: Tensor, iterations: int) -> Tensor:
     """L-BFGS from `start`."""
     x = start.clone().requires_grad_()
@@ -164,13 +177,13 @@ def gram_random(
 
     with torch.no_grad():
         target = log_power(content)
-        wanted, wanted_gram = layer(target), gram_matrix(layer(log_power(style))) / 2
+        wanted, of_style = layer(target), layer(log_power(style))
     share = style_weight / (1 + style_weight)
 
     def loss_of(x: Tensor) -> Tensor:
         rows = layer(x)
         content_loss = (rows - wanted).square().sum() / 2
-        style_loss = (gram_matrix(rows) / 2 - wanted_gram).square().sum() / 2
+        style_loss = gram_distance(rows, of_style) / 8
         return (1 - share) * content_loss + share * style_loss
 
     generator = torch.Generator().manual_seed(seed)
@@ -251,16 +264,16 @@ def gram_representations(
     own, other = (torch.from_numpy(to_level(x)).to(device) for x in (content, style))
     with torch.no_grad():
         wanted = layers(own)
-        wanted_gram = {k: gram_matrix(v) for k, v in layers(other).items()}
+        of_style = layers(other)
+        energy = {k: gram_matrix(v).square().sum() for k, v in of_style.items()}
 
     def loss_of(x: Tensor) -> Tensor:
         total = x.new_zeros(())
         for name, rows in layers(x).items():
-            target, gram = wanted[name], wanted_gram[name]
+            target = wanted[name]
             total = total + (rows - target).square().sum() / target.square().sum()
-            total = total + style_weight * (
-                (gram_matrix(rows) - gram).square().sum() / gram.square().sum()
-            )
+            of_gram = gram_distance(rows, of_style[name]) / energy[name]
+            total = total + style_weight * of_gram
         return total
 
     return _minimise(loss_of, own, iterations).cpu().numpy()

@@ -55,6 +55,18 @@ def test_gram_matching_keeps_the_content_and_moves_to_the_style(method, clip, to
     assert to_style[1] > to_style[0] + 0.15
 
 
+@pytest.mark.parametrize("n_features", [5, 40])  # fewer and more than frames
+def test_gram_distance_is_that_of_the_matrices(n_features):
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.rand(n_features, n, generator=generator).double() for n in (20, 31))
+    a.requires_grad_()
+    expected = (peers.gram_matrix(a) - peers.gram_matrix(b)).square().sum()
+    found = peers.gram_distance(a, b)
+    torch.testing.assert_close(found, expected)
+    slopes = (torch.autograd.grad(x, a)[0] for x in (found, expected))
+    torch.testing.assert_close(*slopes)
+
+
 def test_gram_matrix_does_not_depend_on_the_order_of_frames():
     rows = torch.randn(5, 40, generator=torch.Generator().manual_seed(0))
     shuffled = rows[:, torch.randperm(40, generator=torch.Generator().manual_seed(1))]
