@@ -101,6 +101,7 @@ def reproduce(
     only : names or numbers of notebooks; they and what they depend on are run. All if None.
     """
     targets = [_named(text) for text in only or ["11_report"]]
+    _compile_librosa()
     folder = paths.figures() / f"{profile}-{corpus}"
     command = [
         sys.executable, "-m", "snakemake", "--snakefile", str(paths.ROOT / "Snakefile"),
@@ -110,6 +111,16 @@ def reproduce(
         "--config", f"profile={profile}", f"corpus={corpus}", f"seed={seed}", f"device={device}",
     ]  # fmt: skip
     return subprocess.run(command, check=False).returncode
+
+
+def _compile_librosa() -> None:
+    """Fill the cache of the functions that librosa compiles on import, in one process.
+
+    Two at once, as notebooks are run, leave it with parts of both, and every process that then calls
+    such a function crashes (numba issue 10128).
+    """
+    modules = "librosa.beat, librosa.core.audio, librosa.core.pitch, librosa.util.utils"
+    subprocess.run([sys.executable, "-c", f"import {modules}"], check=True)
 
 
 def _named(text: str) -> str:
