@@ -294,9 +294,10 @@ def _tables_of_methods(arguments, config, device: str) -> dict:
         p.stem: transfer.load_model(p, config=config, device=device) for p in arguments.models
     }
     named = benchmark.methods(models, config, device=device)
-    named["attention network, calibration 1"] = benchmark.learned(
-        models["attention network"], calibration=1.0, device=device
-    )
+    for stage, vocoder in benchmark.STAGES.items():
+        named[f"attention network, calibration 1{stage}"] = benchmark.learned(
+            models["attention network"], calibration=1.0, vocoder=vocoder, device=device
+        )
     named |= benchmark.slow_peers(config, iterations=profile.peer_iterations, device=device)
     named = benchmark.chosen(named, arguments.methods)  # before any work
     corpus = corpora.open_corpus(name, profile=profile, seed=arguments.seed)

@@ -123,6 +123,7 @@ COLUMNS = {
     ),
 }  # fmt: skip
 SPEED = "seconds per second"
+STAGES = {"": "gain", ", neural": "neural"}  # a trained model's rows: suffix, output stage
 ORACLES = ("gain", "neural", "pghi")  # output stages
 SLOW = ("Gram, random", "Gram, three representations")
 
@@ -242,7 +243,6 @@ def methods(
     Every model has two rows: as a gain on the content's STFT and, with ", neural" after its name, its
     log-mel through the neural vocoder.
     """
-    stages = {"": "gain", ", neural": "neural"}
     return {
         COPY: lambda content, style: content,
         "copy style": lambda content, style: np.resize(style, len(content)),
@@ -253,7 +253,7 @@ def methods(
         **{
             name + suffix: learned(model, vocoder=vocoder, device=device)
             for name, model in models.items()
-            for suffix, vocoder in stages.items()
+            for suffix, vocoder in STAGES.items()
         },
     }
 

@@ -64,7 +64,7 @@ class Profile:
     test_groups: int  # held-out groups of paired renderings
     vocoder_steps: int  # of each vocoder that notebook 08 trains
     judge_steps: int  # of the genre judge of another corpus than bands
-    peer_items: int  # that the slow peers of the benchmark get, of each split
+    peer_items: int  # that the slow peers of the benchmark get, of each tier
     peer_iterations: int  # of their L-BFGS
     griffin_lim_iterations: int = 32
     seeds: int = 1  # trainings of a model whose figure is compared with the report's
@@ -75,7 +75,7 @@ PROFILES = {
     p.name: p
     for p in (
         Profile("smoke", 4, 8.0, 2, 3, 10, 1, 2, 6, 32, 1, 2, 2, 1, 2, griffin_lim_iterations=4),
-        Profile("quick", 20, 30.0, 16, 150, 100, 12, 48, 600, 128, 6, 60, 600, 1, 50),
+        Profile("quick", 20, 30.0, 16, 150, 100, 12, 48, 600, 128, 6, 60, 600, 6, 50),
         Profile("long", 200, 30.0, 20, 600, 250, 24, 48, 600, 128, 6, 600, 2000, 12, 100, seeds=3),
         Profile(
             "paper", 100, 30.0, 50, 2500, 3500, 50, 600, 20000, 320, 25, 100000, 4000, 100, 100, seeds=3,

@@ -29,6 +29,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "10_future_work": (),
 }
 DEPENDS["11_report"] = tuple(DEPENDS)
+COMPILED_ON_IMPORT = "librosa.beat", "librosa.core.audio", "librosa.core.pitch", "librosa.util.utils"
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -119,8 +120,7 @@ def _compile_librosa() -> None:
     Two at once, as notebooks are run, leave it with parts of both, and every process that then calls
     such a function crashes (numba issue 10128).
     """
-    modules = "librosa.beat, librosa.core.audio, librosa.core.pitch, librosa.util.utils"
-    subprocess.run([sys.executable, "-c", f"import {modules}"], check=True)
+    subprocess.run([sys.executable, "-c", f"import {', '.join(COMPILED_ON_IMPORT)}"], check=True)
 
 
 def _named(text: str) -> str:

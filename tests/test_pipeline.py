@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import json
 import os
 import subprocess
@@ -26,6 +28,24 @@ def reproduce(environment, *arguments):
         check=False,
         env=environment,
     )
+
+
+def _compiles_on_import(file: Path) -> bool:
+    """Whether a function in it is decorated by numba's vectorize or guvectorize."""
+    decorators = (
+        ast.unparse(d.func)
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.FunctionDef)
+        for d in node.decorator_list
+        if isinstance(d, ast.Call)
+    )
+    return any(d in ("numba.vectorize", "numba.guvectorize", "guvectorize") for d in decorators)
+
+
+def test_what_librosa_compiles_on_import_is_compiled_before_notebooks_run_side_by_side():
+    root = Path(importlib.util.find_spec("librosa").origin).parent
+    found = [f.relative_to(root.parent) for f in root.rglob("*.py") if _compiles_on_import(f)]
+    assert {".".join(f.with_suffix("").parts) for f in found} == set(pipeline.COMPILED_ON_IMPORT)
 
 
 @pytest.fixture(scope="session")
