@@ -137,6 +137,11 @@ def _parser() -> argparse.ArgumentParser:
         "--channels", type=int, default=320, choices=(64, 128, 192, 256, 320),
         help="width of the network",
     )  # fmt: skip
+    m.add_argument("--conditioning", default="attention", choices=("attention", "film", "adain"))
+    m.add_argument(
+        "--recordings", metavar="CORPUS",
+        help="a corpus (gtzan) whose training tracks make a quarter of each batch, self-supervised",
+    )  # fmt: skip
     m.add_argument(
         "-o", "--output", type=Path, help="instead of what transfer uses: a .safetensors"
     )
@@ -342,6 +347,19 @@ def _pretrain_judges(arguments) -> None:
     checkpoint.store_pretrained(training, judges.GENRE_MODEL)
 
 
+def _recordings(name: str | None, config, device: str):
+    """Log-mels of 15 s of the training tracks of a corpus, or None without a name."""
+    from . import config as cfg
+    from . import corpora, judges
+
+    if name is None:
+        return None
+    corpus = corpora.open_corpus(name, profile=cfg.profile("quick"), seed=0)
+    return judges.labelled_log_mels(corpus.split("train"), seconds=15.0, config=config)[0].to(
+        device
+    )
+
+
 def _pretrain_transfer(arguments) -> None:
     from . import checkpoint, pair_training, pairs, transfer
     from . import config as cfg
@@ -352,6 +370,7 @@ def _pretrain_transfer(arguments) -> None:
     soundfonts = _prepared(arguments.soundfont)
     config, device = cfg.AudioConfig(), cfg.choose_device(arguments.device)
     cfg.set_deterministic(arguments.seed)
+    recordings = _recordings(arguments.recordings, config, device)
     rendering = {"seed": arguments.seed, "config": config, "device": device}
     valid, _ = pairs.render_log_mels(12, split="valid", **rendering)
     log_mels, _ = pairs.render_log_mels(
@@ -360,11 +379,11 @@ def _pretrain_transfer(arguments) -> None:
     )  # fmt: skip
     training = output.with_suffix(".training.safetensors")
     settings = {"config": config, "valid": valid, "seed": arguments.seed, "device": device}
-    settings["batch_size"] = arguments.batch_size
+    settings |= {"batch_size": arguments.batch_size, "recordings": recordings}
     model, _ = pair_training.train_gain_transfer(
         log_mels, steps=arguments.steps, path=training,
         soundfonts=[folder.name for folder in soundfonts], channels=arguments.channels,
-        heads=arguments.channels // 64, **settings,
+        heads=arguments.channels // 64, conditioning=arguments.conditioning, **settings,
     )  # fmt: skip
     checkpoint.store_pretrained(training, output)
     if not arguments.adversarial_steps:

@@ -26,6 +26,7 @@ from .pairs import draw_other_style, random_equalizer
 CROP_FRAMES = 256  # about 6 s
 EPOCHS, LEAST_STEPS = 100, 50  # at most so many epochs, of at least so many steps
 BATCH_SIZE = 16
+SELF_SUPERVISED = 0.25  # share of a batch that is made of recordings, where there are any
 FEATURE_MATCHING, ADVERSARIAL = 5.0, 0.1  # weights beside a loss in dB
 HELD_OUT = 10_000_019  # key of the validation batch's generator
 
@@ -54,16 +55,40 @@ def sample_batch(log_mels: Tensor, *, generator: torch.Generator, batch_size: in
     )
 
     def crop(scores: Tensor, styles: Tensor, starts: Tensor) -> Tensor:
-        where = [x.to(log_mels.device) for x in (group, scores, styles, starts)]
-        frames = where[3][:, None] + torch.arange(CROP_FRAMES, device=log_mels.device)
-        clips = log_mels[where[0], where[1], where[2]]
-        return clips.gather(2, frames[:, None].expand(-1, n_mels, -1)).float()
+        where = [x.to(log_mels.device) for x in (group, scores, styles)]
+        return _excerpts(log_mels[where[0], where[1], where[2]], starts)
 
     return (
         crop(score, style, start) + own_eq,
         crop(other_score, other_style, style_start) + style_eq,
         crop(score, other_style, start) + style_eq,
     )
+
+
+def _excerpts(clips: Tensor, starts: Tensor) -> Tensor:
+    """Frames (B, n_mels, CROP_FRAMES) of clips (B, n_mels, T), each from its start (B,)."""
+    frames = starts.to(clips.device)[:, None] + torch.arange(CROP_FRAMES, device=clips.device)
+    return clips.gather(2, frames[:, None].expand(-1, clips.shape[1], -1)).float()
+
+
+def self_supervised_batch(recordings: Tensor, *, generator: torch.Generator, batch_size: int):
+    """Triplets as of `sample_batch` from log-mels (n, n_mels, T) of recordings of whatever kind.
+
+    Content and style clip are two excerpts of the same recording under two random equalisers, so the
+    truth is known without a score: the content under the style clip's. It teaches to leave alone what
+    is the same in both.
+    """
+    n, n_mels, n_frames = recordings.shape
+    which = torch.randint(n, (batch_size,), generator=generator).to(recordings.device)
+    start, style_start = (
+        torch.randint(n_frames - CROP_FRAMES + 1, (batch_size,), generator=generator)
+        for _ in range(2)
+    )
+    own_eq, style_eq = (
+        random_equalizer(batch_size, n_mels, generator).to(recordings.device) for _ in range(2)
+    )
+    content, style = (_excerpts(recordings[which], x) for x in (start, style_start))
+    return content + own_eq, style + style_eq, content + style_eq
 
 
 def regression_step(model: GainTransfer, batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -144,23 +169,27 @@ def train_gain_transfer(
     lr: float = 8e-4,
     batch_size: int = BATCH_SIZE,
     soundfonts: Sequence[str] = (),
+    recordings: Tensor | None = None,
     **sizes: int | str,
 ) -> tuple[GainTransfer, dict[str, list[float]]]:
     """Train `GainTransfer` on paired renderings (n_groups, score, style, n_mels, T).
 
     Returns the model in evaluation mode and the curves of `training.fit`; with held-out renderings
     `valid` their loss is among them. `soundfonts` names those that play besides the default's; a
-    checkpoint of others is not continued.
+    checkpoint of others is not continued. Of log-mels of `recordings`, if given, a share of each batch
+    is made (`self_supervised_batch`).
     """
     torch.manual_seed(seed)
     model = GainTransfer(n_mels=config.n_mels, **sizes)
     model.standardize.fit(log_mels[:64].flatten(0, 2).float())
     recipe = {"model": {"n_mels": config.n_mels, **sizes}, "groups": len(log_mels)}
     recipe["soundfonts"] = list(soundfonts)
+    if recordings is not None:
+        recipe["recordings"] = len(recordings)
     curves = _fit(
-        model, regression_step, log_mels, valid=valid, steps=steps, path=path, recipe=recipe,
-        config=config, seed=seed, device=device, lr=lr, batch_size=batch_size,
-        label="gain transfer",
+        model, regression_step, log_mels, recordings=recordings, valid=valid, steps=steps,
+        path=path, recipe=recipe, config=config, seed=seed, device=device, lr=lr,
+        batch_size=batch_size, label="gain transfer",
     )  # fmt: skip
     return model, curves
 
@@ -188,18 +217,23 @@ def train_adversarially(
 
 
 def _fit(
-    model, step, log_mels, *, steps, seed, recipe, valid=None, device="cpu", batch_size=BATCH_SIZE,
-    **settings,
+    model, step, log_mels, *, steps, seed, recipe, recordings=None, valid=None, device="cpu",
+    batch_size=BATCH_SIZE, **settings,
 ):  # fmt: skip
     on_gpu = device.startswith("cuda")
     if on_gpu:
         getattr(model, "generator", model).compile()  # half the time a step on an H100
     steps_per_epoch = min(steps, max(LEAST_STEPS, steps // EPOCHS))
+    n_own = 0 if recordings is None else int(SELF_SUPERVISED * batch_size)
 
     def batches(epoch: int):
         generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
         for _ in range(steps_per_epoch):
-            yield sample_batch(log_mels, generator=generator, batch_size=batch_size)
+            batch = sample_batch(log_mels, generator=generator, batch_size=batch_size - n_own)
+            if n_own:
+                more = self_supervised_batch(recordings, generator=generator, batch_size=n_own)
+                batch = tuple(torch.cat(both) for both in zip(batch, more, strict=True))
+            yield batch
 
     return training.fit(
         model, step=step, batches=batches, steps_per_epoch=steps_per_epoch,

@@ -78,6 +78,24 @@ def test_batches_repeat_with_their_generator():
     assert not torch.equal(draw(0)[0], draw(1)[0])
 
 
+def test_recordings_give_a_truth_that_differs_from_the_content_by_an_equaliser(without_eq):
+    levels = 10.0 * torch.arange(3)[:, None, None]  # tells the recordings apart
+    recordings = levels + torch.randn(3, 128, 400)
+    batch = [
+        pair_training.self_supervised_batch(
+            recordings, generator=torch.Generator().manual_seed(0), batch_size=5
+        )
+        for _ in range(2)
+    ]
+    for first, again in zip(*batch, strict=True):
+        assert torch.equal(first, again) and first.shape == (5, 128, pair_training.CROP_FRAMES)
+    content, style, truth = batch[0]
+    assert torch.equal(content, truth)  # both equalisers being flat
+    assert not torch.equal(content, style)
+    near = (content.mean(dim=(1, 2)) - style.mean(dim=(1, 2))).abs()
+    assert near.max() < 1  # of the same recording
+
+
 def test_step_measures_the_model_against_copying():
     content = torch.full((2, 128, 32), -20.0)
     truth = torch.full((2, 128, 32), -26.0)
@@ -187,6 +205,24 @@ def test_pretrain_writes_what_transfer_loads(few_renderings, tmp_path):
     torch.testing.assert_close(between.stem.weight, halfway, atol=1e-3, rtol=1e-3)  # half precision
     header = checkpoint.read_header(path)
     assert "train_discriminator" in header["curves"] and "train_copy" in header["before"]["curves"]
+
+
+def test_a_quarter_of_a_batch_is_recordings(few_renderings, monkeypatch, tmp_path):
+    asked = []
+    batch = pair_training.self_supervised_batch
+
+    def counted(recordings, *, generator, batch_size):
+        asked.append((tuple(recordings.shape), batch_size))
+        return batch(recordings, generator=generator, batch_size=batch_size)
+
+    monkeypatch.setattr(pair_training, "self_supervised_batch", counted)
+    monkeypatch.setattr(__main__, "_recordings", lambda *_: torch.randn(2, 128, 300))
+    path = tmp_path / "made.safetensors"
+    sizes = ("--groups", 1, "--batch-size", 4, "--channels", 64, "--steps", 2)
+    assert pretrain(*sizes, "--conditioning", "film", "-o", path) == 0
+    assert asked == [((2, 128, 300), 1)] * 2
+    recipe = checkpoint.read_header(tmp_path / "made.training.safetensors")["recipe"]
+    assert recipe["recordings"] == 2 and recipe["model"]["conditioning"] == "film"
 
 
 @pytest.mark.parametrize(
