@@ -29,7 +29,12 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "10_future_work": (),
 }
 DEPENDS["11_report"] = tuple(DEPENDS)
-COMPILED_ON_IMPORT = "librosa.beat", "librosa.core.audio", "librosa.core.pitch", "librosa.util.utils"
+COMPILED_ON_IMPORT = (
+    "librosa.beat",
+    "librosa.core.audio",
+    "librosa.core.pitch",
+    "librosa.util.utils",
+)
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
