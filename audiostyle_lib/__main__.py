@@ -314,8 +314,7 @@ def _tables_of_methods(arguments, config, device: str) -> dict:
     settings = {"n_groups": profile.test_groups, "config": config, "seed": arguments.seed}
     return {
         split: benchmark.run(
-            items, named, panel, config,
-            slow_items=1 if split == "unpaired" else profile.peer_items,
+            items, named, panel, config, slow_items=profile.peer_items,
             progress=lambda text, split=split: print(f"{split}: {text}", file=sys.stderr),
         )
         for split, items in benchmark.items(corpus, **settings).items()

@@ -350,30 +350,34 @@ def _lattice_group(
     for genre in style_genres:
         style = draw_style(_split_seed(rng, split), genre=genre, split=split)
         styles += [style, reorchestrate(style, _split_seed(rng, split), split=split)]
-    scores, starts = [], []
+    scores, starts, arrangements = [], [], []
     for genre in score_genres:
         score = compose(_split_seed(rng, split), genre=genre, split=split, seconds=seconds + 40)
         n_beats = seconds * score.tempo / 60
         last_bar = int((score.n_bars * 4 - n_beats) // 4)
         start = 4.0 * int(rng.integers(0, min(last_bar, 16) + 1))
-        while any(_rests(score, style, start, start + n_beats) for style in styles):
-            start += 4.0  # an intro for instruments that this band has not
+        arranged = [arrange(score, style) for style in styles]
+        while any(_rests(parts, start, start + n_beats) for parts in arranged):
+            start += 4.0  # an intro for instruments that one of the bands has not
         scores.append(score)
         starts.append(start)
+        arrangements.append(arranged)
     audio = np.empty((size, size, round(seconds * 22050)), np.int16)
     for j, style in enumerate(styles):
         soundfont = _column_soundfont(folders, seed, split, index, j)
         for i, score in enumerate(scores):
-            x = render(score, style, seconds=seconds, start_beat=starts[i], soundfont=soundfont)
+            x = render_parts(
+                arrangements[i][j], style.mix, tempo=score.tempo, seconds=seconds,
+                start_beat=starts[i], soundfont=soundfont,
+            )  # fmt: skip
             audio[i, j] = np.rint(x * 32767)
     pairs = tuple((k, k + 1) for k in range(0, size, 2))
     return LatticeGroup(index, audio, tuple(scores), tuple(styles), tuple(starts), pairs)
 
 
-def _rests(score: Score, style: Style, start: float, end: float) -> bool:
-    """Whether no note of the arrangement begins between two beats."""
-    notes = (note for part in arrange(score, style) for note in part.notes)
-    return not any(start <= note.start < end for note in notes)
+def _rests(parts: Sequence[Part], start: float, end: float) -> bool:
+    """Whether no note begins between two beats."""
+    return not any(start <= note.start < end for part in parts for note in part.notes)
 
 
 def render_lattice(

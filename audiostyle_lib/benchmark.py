@@ -337,12 +337,14 @@ def run(
 
     Adds the oracles' rows for paired items. `ablated` holds, by the name of a method, that method told
     nothing of the style (`learned(..., zeroed=True)`): it gives a row, and the named method with the
-    style clip of another item gives one. The methods of `slow_peers` get the first `slow_items` only.
+    style clip of another item gives one. The methods of `slow_peers` get the first `slow_items` only, of
+    unpaired items one.
     """
     table: dict[str, list[dict[str, float]]] = {}
     for i, item in enumerate(items):
+        few = 1 if item.truth is None else slow_items
         for name, method in named.items():
-            if name in SLOW and slow_items is not None and i >= slow_items:
+            if name in SLOW and slow_items is not None and i >= few:
                 continue
             started = time.perf_counter()
             output = method(item.content, item.style)

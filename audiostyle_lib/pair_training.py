@@ -185,6 +185,8 @@ def train_gain_transfer(
     recipe = {"model": {"n_mels": config.n_mels, **sizes}, "groups": len(log_mels)}
     recipe["soundfonts"] = list(soundfonts)
     if recordings is not None:
+        if SELF_SUPERVISED * batch_size < 1:
+            raise ValueError(f"no room for recordings in a batch of {batch_size}: take at least 4")
         recipe["recordings"] = len(recordings)
     curves = _fit(
         model, regression_step, log_mels, recordings=recordings, valid=valid, steps=steps,
@@ -224,14 +226,14 @@ def _fit(
     if on_gpu:
         getattr(model, "generator", model).compile()  # half the time a step on an H100
     steps_per_epoch = min(steps, max(LEAST_STEPS, steps // EPOCHS))
-    n_own = 0 if recordings is None else int(SELF_SUPERVISED * batch_size)
+    n_recorded = 0 if recordings is None else int(SELF_SUPERVISED * batch_size)
 
     def batches(epoch: int):
         generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
         for _ in range(steps_per_epoch):
-            batch = sample_batch(log_mels, generator=generator, batch_size=batch_size - n_own)
-            if n_own:
-                more = self_supervised_batch(recordings, generator=generator, batch_size=n_own)
+            batch = sample_batch(log_mels, generator=generator, batch_size=batch_size - n_recorded)
+            if n_recorded:
+                more = self_supervised_batch(recordings, generator=generator, batch_size=n_recorded)
                 batch = tuple(torch.cat(both) for both in zip(batch, more, strict=True))
             yield batch
 

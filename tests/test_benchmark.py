@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -255,6 +256,18 @@ def test_a_zeroed_style_is_a_code_of_zeros_and_hears_no_style_clip(network, clip
 
 
 # Runs -----------------------------------------------------------------------------------------
+
+
+def test_slow_methods_get_the_first_items_of_a_tier_and_one_without_truth(items, panel, config):
+    slow, quick = benchmark.SLOW[0], benchmark.COPY
+    named = dict.fromkeys((slow, quick), lambda content, style: content)
+    paired = [items[0]] * 3
+    for given, expected in (
+        (paired, 2),
+        ([replace(i, truth=None, notes=None, tier=benchmark.UNPAIRED) for i in paired], 1),
+    ):
+        table = benchmark.run(given, named, panel, config, slow_items=2)
+        assert (len(table[slow]), len(table[quick])) == (expected, 3)
 
 
 def test_a_run_scores_methods_oracles_and_truth(items, panel, config, tmp_path):

@@ -223,6 +223,7 @@ def test_a_quarter_of_a_batch_is_recordings(few_renderings, monkeypatch, tmp_pat
     assert asked == [((2, 128, 300), 1)] * 2
     recipe = checkpoint.read_header(tmp_path / "made.training.safetensors")["recipe"]
     assert recipe["recordings"] == 2 and recipe["model"]["conditioning"] == "film"
+    assert pretrain("--batch-size", 2, "-o", path) == 2  # none would fit
 
 
 @pytest.mark.parametrize(
