@@ -183,12 +183,11 @@ def _transfer(arguments) -> None:
     from . import transfer
 
     config, device = cfg.AudioConfig(), cfg.choose_device(arguments.device)
+    corrections = transfer.FOR_RECORDINGS | {"calibration": arguments.calibration}
     result = transfer.transfer(
         content,
         style,
-        method=transfer.method_named(
-            arguments.method, calibration=arguments.calibration, device=device
-        ),
+        method=transfer.method_named(arguments.method, device=device, **corrections),
         strength=arguments.strength,
         vocoder=arguments.vocoder,
         config=config,
@@ -300,8 +299,8 @@ def _tables_of_methods(arguments, config, device: str) -> dict:
     }
     named = benchmark.methods(models, config, device=device)
     for stage, vocoder in benchmark.STAGES.items():
-        named[f"attention network, calibration 1{stage}"] = benchmark.learned(
-            models["attention network"], calibration=1.0, vocoder=vocoder, device=device
+        named[f"attention network, for recordings{stage}"] = benchmark.learned(
+            models["attention network"], vocoder=vocoder, device=device, **transfer.FOR_RECORDINGS
         )
     named |= benchmark.slow_peers(config, iterations=profile.peer_iterations, device=device)
     named = benchmark.chosen(named, arguments.methods)  # before any work

@@ -213,15 +213,19 @@ def learned(
 ) -> Method:
     """A trained network through an output stage as a method; `zeroed` tells it nothing of the style.
 
-    `corrections` are those of `transfer.learned`.
+    `corrections` are those of `transfer.learned`, by default `transfer.CORRECTIONS` of the stage.
     """
-    prepare = _without_style(model) if zeroed else transfer.learned(model, **corrections)
+    corrections = transfer.CORRECTIONS[vocoder] | corrections
+    if zeroed:
+        prepare = _without_style(model, corrections["calibration"])
+    else:
+        prepare = transfer.learned(model, **corrections)
     return lambda content, style: transfer.transfer(
         content, style, method=prepare, vocoder=vocoder, device=device
     )
 
 
-def _without_style(model: GainTransfer) -> Callable:
+def _without_style(model: GainTransfer, calibration: float) -> Callable:
     """`transfer.learned` with zeros in place of the style clip's code.
 
     Nor is variance given back, which takes the style clip's.
@@ -230,7 +234,7 @@ def _without_style(model: GainTransfer) -> Callable:
     def prepare(content, style):
         own = model.encode_style(content)
         nothing = StyleCode(*(torch.zeros_like(x) for x in own))
-        return lambda log_mel: model.gain(log_mel, nothing, own, calibration=transfer.CALIBRATION)
+        return lambda log_mel: model.gain(log_mel, nothing, own, calibration=calibration)
 
     return prepare
 

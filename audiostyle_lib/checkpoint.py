@@ -69,15 +69,11 @@ def store_pretrained(
 ) -> None:
     """Keep a finished checkpoint, or a `part` of its model, as a pretrained model in half precision.
 
-    With the training that went `before`, against no discriminator, it is halfway between the weights of
-    both (Wang et al., "ESRGAN," ECCV Workshops 2018: network interpolation): nearer to the truth than the
-    second and less flat than the first. The first's header, with its curves, is kept under that name.
+    The header of the training that went `before`, with its curves, is kept under that name.
     """
     prefix = f"model.{part}." if part else "model."
     tensors, header = read_tensors(trained, prefix=prefix), read_header(trained)
     if before is not None:
-        earlier = read_tensors(before, prefix="model.")
-        tensors = {k: (v + earlier[k]) / 2 for k, v in tensors.items()}
         header = header | {"before": read_header(before)}
     save(path, {f"model.{k}": v.half() for k, v in tensors.items()}, header)
     print(f"{path}: written")

@@ -26,9 +26,15 @@ BLOCK_FRAMES = 1280  # about 30 s; even, because the network halves the time res
 MARGIN_FRAMES = GainTransfer.CONTEXT_FRAMES
 EXCERPT_SECONDS, EXCERPT_PIECES = 120.0, 12
 PEAK = 0.99
-# Of `learned`: on 96 validation triplets of bands the most of both that costs less than 0.05 dB of LSD.
-# On recordings (40 pairs of GTZAN's training and validation tracks) a calibration of 1 is best.
-CALIBRATION, VARIANCE = 0.2, 0.5
+# Of `learned`, by output stage; notebook 07 shows the choice, on validation triplets of bands.
+_OF_A_GAIN = {"calibration": 0.1, "variance": 0.15}
+_OF_A_LOG_MEL = {"calibration": 0.5, "variance": 0.75}
+CORRECTIONS = {
+    vocoder: _OF_A_LOG_MEL if vocoder in vocode.FROM_LOG_MEL else _OF_A_GAIN
+    for vocoder in vocode.VOCODERS
+}
+# Through either stage; best on 40 pairs of GTZAN's training and validation tracks.
+FOR_RECORDINGS = {"calibration": 1.0, "variance": 0.5}
 VARIANCE_LIMIT = 2.0  # see `with_global_variance`
 
 # (content log-mel (1, n_mels, T)) -> gain (1, n_mels, T) or (1, n_mels, 1)
@@ -55,13 +61,14 @@ def log_mel_at_level(waveform: np.ndarray, config: AudioConfig, device: str) -> 
 
 
 def learned(
-    model: GainTransfer, *, calibration: float = CALIBRATION, variance: float = VARIANCE
+    model: GainTransfer, *, calibration: float = 0.1, variance: float = 0.15
 ) -> Callable[[Tensor, Tensor], GainFunction]:
     """The method of a trained `GainTransfer`: (content excerpt, style) log-mels -> gain function.
 
     Two corrections of what a regression does where it is not sure, each from 0 to 1: `calibration` on
     the content's own style (`GainTransfer.gain`), and `variance`, how much of what averaging took is
-    given back (`with_global_variance`).
+    given back (`with_global_variance`). `CORRECTIONS` has the settings for each output stage, of which
+    the defaults are those for ``gain``; `FOR_RECORDINGS` those for sounds that no SoundFont has.
     """
 
     def prepare(content: Tensor, style: Tensor) -> GainFunction:
@@ -80,21 +87,20 @@ def learned(
 def with_global_variance(
     gain_of: GainFunction, content: Tensor, style: Tensor, *, amount: float
 ) -> GainFunction:
-    """`gain_of` with a result that varies over time more nearly as much as both clips do.
+    """`gain_of` with a result that varies over time more nearly as the style clip does.
 
     In doubt a regression gives the mean of what may be true, which varies less than any of it. Speech
     synthesis meets this by scaling each trajectory about its mean to the variance of natural speech
     (Toda & Tokuda, 2007; as a filter, Silen et al., Interspeech 2012). Here each band (of log-mels
-    (1, n_mels, T) in dB) is scaled by (min(content's, style's) / result's standard deviation) ^ `amount`,
-    never below 1 or above `VARIANCE_LIMIT`.
+    (1, n_mels, T) in dB) is scaled by (style's / result's standard deviation) ^ `amount`, never below 1
+    or above `VARIANCE_LIMIT`.
     """
     floor = GainTransfer.FLOOR_DB
     content, style = content.clamp_min(floor), style.clamp_min(floor)
     result = content + gain_of(content)
     mean = result.mean(dim=2, keepdim=True)
-    of_content, of_style, of_result = (x.std(dim=2, keepdim=True) for x in (content, style, result))
-    wanted = torch.minimum(of_content, of_style) / of_result.clamp_min(1e-3)
-    scale = wanted.clamp(1.0, VARIANCE_LIMIT) ** amount
+    of_style, of_result = (x.std(dim=2, keepdim=True) for x in (style, result))
+    scale = (of_style / of_result.clamp_min(1e-3)).clamp(1.0, VARIANCE_LIMIT) ** amount
 
     def scaled(log_mel: Tensor) -> Tensor:
         gain = gain_of(log_mel)
@@ -232,10 +238,10 @@ def load_model(
 METHODS = ("learned", "ltas_eq")
 
 
-def method_named(name: str, *, calibration: float = CALIBRATION, device: str = "cpu"):
-    """The method called `name`; ``learned`` loads the pretrained model."""
+def method_named(name: str, *, device: str = "cpu", **corrections: float):
+    """The method called `name`; ``learned`` loads the pretrained model and takes `corrections`."""
     if name == "ltas_eq":
         return ltas_eq
     if name == "learned":
-        return learned(load_model(device=device), calibration=calibration)
+        return learned(load_model(device=device), **corrections)
     raise ValueError(f"unknown method {name!r}: choose one of {', '.join(METHODS)}")

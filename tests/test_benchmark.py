@@ -239,6 +239,19 @@ def test_a_model_has_a_row_for_each_output_stage(network, config):
     assert list(named)[-2:] == ["net", "net, neural"]
 
 
+def test_a_method_is_corrected_as_its_output_stage_wants(network, monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        transfers, "learned", lambda model, **corrections: given.append(corrections)
+    )
+    for vocoder in ("gain", "neural"):
+        benchmark.learned(network, vocoder=vocoder)
+    benchmark.learned(network, vocoder="neural", calibration=1.0)
+    assert given[:2] == [transfers.CORRECTIONS["gain"], transfers.CORRECTIONS["neural"]]
+    assert given[0] != given[1]
+    assert given[2] == transfers.CORRECTIONS["neural"] | {"calibration": 1.0}
+
+
 def test_a_zeroed_style_is_a_code_of_zeros_and_hears_no_style_clip(network, clip, config):
     content, style, other = (clip(1.0, seed) for seed in range(3))
     told, zeroed = (benchmark.learned(network, zeroed=z) for z in (False, True))
@@ -249,7 +262,7 @@ def test_a_zeroed_style_is_a_code_of_zeros_and_hears_no_style_clip(network, clip
         own = network.encode_style(content_log_mel)
         tokens = torch.zeros_like(network.encode_style(style_log_mel).tokens)
         nothing = StyleCode(torch.zeros(1, 8 + 128), tokens)
-        return lambda x: network.gain(x, nothing, own, calibration=transfers.CALIBRATION)
+        return lambda x: network.gain(x, nothing, own, calibration=0.1)
 
     expected = transfers.transfer(content, style, method=static)
     assert np.allclose(zeroed(content, style), expected, atol=1e-5)

@@ -195,14 +195,13 @@ def test_pretrain_writes_what_transfer_loads(few_renderings, tmp_path):
     path = tmp_path / "made.safetensors"
     small = ("--groups", 2, "--batch-size", 2, "--channels", 64, "-o", path)
     assert pretrain(*small, "--steps", 1, "--adversarial-steps", 2) == 0
-    between = transfer.load_model(path)
-    ends = [
+    stored = transfer.load_model(path).stem.weight
+    first, last = (
         checkpoint.read_tensors(tmp_path / f"made.training{name}.safetensors", prefix=prefix)
         for name, prefix in (("", "model."), (".2", "model.generator."))
-    ]
-    halfway = (ends[0]["stem.weight"] + ends[1]["stem.weight"]) / 2
-    assert not torch.equal(ends[0]["stem.weight"], ends[1]["stem.weight"])
-    torch.testing.assert_close(between.stem.weight, halfway, atol=1e-3, rtol=1e-3)  # half precision
+    )
+    assert not torch.equal(first["stem.weight"], last["stem.weight"])
+    assert torch.equal(stored, last["stem.weight"].half().float())
     header = checkpoint.read_header(path)
     assert "train_discriminator" in header["curves"] and "train_copy" in header["before"]["curves"]
 

@@ -64,7 +64,8 @@ def varied(std: float, mean: float = -20.0) -> torch.Tensor:
     [
         (0.5, 8.0, 1.0, 8.0),  # what both clips have
         (0.5, 8.0, 0.0, 4.0),
-        (0.5, 5.0, 1.0, 5.0),  # as calm as the calmer of both
+        (0.5, 5.0, 1.0, 5.0),  # as calm as the style
+        (0.9, 10.0, 1.0, 10.0),  # livelier than the content
         (0.1, 8.0, 1.0, 1.6),  # at most twice
         (2.0, 8.0, 1.0, 16.0),  # never taken away
         (0.5, 8.0, 0.5, 4.0 * 2**0.5),
