@@ -262,7 +262,8 @@ def test_a_zeroed_style_is_a_code_of_zeros_and_hears_no_style_clip(network, clip
         own = network.encode_style(content_log_mel)
         tokens = torch.zeros_like(network.encode_style(style_log_mel).tokens)
         nothing = StyleCode(torch.zeros(1, 8 + 128), tokens)
-        return lambda x: network.gain(x, nothing, own, calibration=0.1)
+        calibration = transfers.CORRECTIONS["gain"]["calibration"]
+        return lambda x: network.gain(x, nothing, own, calibration=calibration)
 
     expected = transfers.transfer(content, style, method=static)
     assert np.allclose(zeroed(content, style), expected, atol=1e-5)
