@@ -15,7 +15,7 @@ CORPUS = corpora.resolve(config.get("corpus", "auto"))
 SEED = int(config.get("seed", 0))
 DEVICE = config.get("device", "auto")
 
-RUN = paths.figures() / f"{PROFILE}-{CORPUS}"
+RUN = paths.runs() / f"{PROFILE}-{CORPUS}"
 CORPUS_READY = RUN / "checkpoints" / f"corpus-seed{SEED}.txt"
 LIBRARY = sorted(str(f) for f in (paths.ROOT / "audiostyle_lib").rglob("*.py"))
 # Two notebooks at a time: a training rarely gains from more than half of the cores, and threads that

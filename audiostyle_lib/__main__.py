@@ -53,9 +53,9 @@ def _prepared(soundfonts: list[Path]) -> list[Path]:
     for file in soundfonts:
         if not file.exists():
             raise FileNotFoundError(f"no SoundFont at {file}")
-    from . import bands_soundfonts
+    from .bands import soundfonts
 
-    return [bands_soundfonts.prepare(file) for file in soundfonts]
+    return [soundfonts.prepare(file) for file in soundfonts]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -174,7 +174,7 @@ def _progress(label: str):
 
 
 def _transfer(arguments) -> None:
-    from . import audio
+    from .signal import audio
 
     output = audio.check_writable(arguments.output)
     content, style = audio.read_audio(arguments.content), audio.read_audio(arguments.style)
@@ -223,7 +223,8 @@ def _data(arguments) -> None:
 
 def _reproduce(arguments) -> int:
     from . import config as cfg
-    from . import corpora, paths, pipeline, report
+    from . import corpora, paths
+    from .course import pipeline, report
 
     cfg.profile(arguments.profile)
     corpus = corpora.resolve(arguments.corpus)
@@ -231,7 +232,7 @@ def _reproduce(arguments) -> int:
         profile=arguments.profile, corpus=corpus, seed=arguments.seed,
         device=arguments.device, cores=arguments.cores, only=arguments.only,
     )  # fmt: skip
-    folder = paths.figures() / f"{arguments.profile}-{corpus}"
+    folder = paths.runs() / f"{arguments.profile}-{corpus}"
     if code:
         return 1
     print(f"figures, metrics and report: {folder}")
@@ -242,7 +243,7 @@ def _reproduce(arguments) -> int:
 
 
 def _report(arguments) -> None:
-    from . import report
+    from .course import report
 
     print(report.write(arguments.folder))
 
@@ -250,24 +251,26 @@ def _report(arguments) -> None:
 def _bench(arguments) -> None:
     import numpy as np
 
-    from . import audio, bench, pairs
     from . import config as cfg
+    from .bands import lattice
+    from .evaluation import speed
+    from .signal import audio
 
     if arguments.clip is None:
-        clip = next(iter(pairs.triplets(1, split="test", seed=0, per_group=1))).content
+        clip = next(iter(lattice.triplets(1, split="test", seed=0, per_group=1))).content
     else:
         clip = audio.read_audio(arguments.clip)
     config = cfg.AudioConfig()
-    print(bench.HEADER)
-    bench.run(
+    print(speed.HEADER)
+    speed.run(
         np.resize(clip, round(arguments.seconds * config.sample_rate)), config,
         repeats=arguments.repeats,
     )  # fmt: skip
 
 
 def _benchmark(arguments) -> None:
-    from . import benchmark
     from . import config as cfg
+    from .evaluation import benchmark
 
     config, device = cfg.AudioConfig(), cfg.choose_device(arguments.device)
     made = _tables_of_files if arguments.table is not None else _tables_of_methods
@@ -280,7 +283,7 @@ def _benchmark(arguments) -> None:
 
 
 def _tables_of_files(arguments, config, device: str) -> dict:
-    from . import benchmark, judges
+    from .evaluation import benchmark, judges
 
     items, outputs = benchmark.from_csv(arguments.table, config)
     panel = judges.load(config, device)
@@ -289,8 +292,10 @@ def _tables_of_files(arguments, config, device: str) -> dict:
 
 
 def _tables_of_methods(arguments, config, device: str) -> dict:
-    from . import benchmark, corpora, judges, paths, transfer
     from . import config as cfg
+    from . import corpora, paths, transfer
+    from .evaluation import benchmark
+    from .training import judges
 
     profile, name = cfg.profile(arguments.profile), corpora.resolve(arguments.corpus)
     models = {"attention network": transfer.load_model(device=device)}
@@ -305,7 +310,7 @@ def _tables_of_methods(arguments, config, device: str) -> dict:
     named |= benchmark.slow_peers(config, iterations=profile.peer_iterations, device=device)
     named = benchmark.chosen(named, arguments.methods)  # before any work
     corpus = corpora.open_corpus(name, profile=profile, seed=arguments.seed)
-    checkpoints = paths.figures() / f"{profile.name}-{name}" / "checkpoints"
+    checkpoints = paths.runs() / f"{profile.name}-{name}" / "checkpoints"
     panel = judges.for_corpus(
         corpus, steps=profile.judge_steps, seconds=profile.clip_seconds, config=config,
         path=checkpoints / "judge_genre.safetensors", device=device,
@@ -321,35 +326,42 @@ def _tables_of_methods(arguments, config, device: str) -> dict:
 
 
 def _pretrain_judges(arguments) -> None:
-    from . import bands, checkpoint, judges, pairs
+    from . import bands
     from . import config as cfg
+    from .bands import lattice
+    from .evaluation.judges import GENRE_MODEL, TIMBRE_MODELS
+    from .models import checkpoint
+    from .training import judges
 
     config, device = cfg.AudioConfig(), cfg.choose_device(arguments.device)
     cfg.set_deterministic(arguments.seed)
     settings = {"config": config, "seed": arguments.seed, "device": device}
     soundfonts = _prepared(arguments.soundfont)
-    log_mels, genres = pairs.render_log_mels(
+    log_mels, genres = lattice.render_log_mels(
         arguments.groups, split="train", soundfonts=soundfonts,
         progress=_progress("groups rendered"), **settings,
     )  # fmt: skip
     settings["steps"] = arguments.steps
     names = [folder.name for folder in soundfonts]
-    made_of = f"bands {bands.VERSION}, {arguments.groups} groups, {', '.join(names) or 'default'}"
-    for centred, path in judges.TIMBRE_MODELS.items():
+    made_of = (
+        f"bands {bands.corpus.VERSION}, {arguments.groups} groups, {', '.join(names) or 'default'}"
+    )
+    for centred, path in TIMBRE_MODELS.items():
         training = path.with_suffix(".training.safetensors")
         judges.train_timbre(log_mels, centred=centred, path=training, corpus=made_of, **settings)
         checkpoint.store_pretrained(training, path)
-    training = judges.GENRE_MODEL.with_suffix(".training.safetensors")
+    training = GENRE_MODEL.with_suffix(".training.safetensors")
     judges.train_genre(
         *judges.labelled(log_mels, genres), path=training, corpus=made_of, **settings
     )
-    checkpoint.store_pretrained(training, judges.GENRE_MODEL)
+    checkpoint.store_pretrained(training, GENRE_MODEL)
 
 
 def _recordings(name: str | None, config, device: str):
     """Log-mels of 15 s of the training tracks of a corpus, or None without a name."""
     from . import config as cfg
-    from . import corpora, judges
+    from . import corpora
+    from .training import judges
 
     if name is None:
         return None
@@ -360,8 +372,11 @@ def _recordings(name: str | None, config, device: str):
 
 
 def _pretrain_transfer(arguments) -> None:
-    from . import checkpoint, pair_training, pairs, transfer
     from . import config as cfg
+    from . import transfer
+    from .bands import lattice
+    from .models import checkpoint
+    from .training import recombination
 
     output = arguments.output or transfer.DEFAULT_MODEL
     if output.suffix != ".safetensors" or not output.parent.is_dir():
@@ -371,15 +386,15 @@ def _pretrain_transfer(arguments) -> None:
     cfg.set_deterministic(arguments.seed)
     recordings = _recordings(arguments.recordings, config, device)
     rendering = {"seed": arguments.seed, "config": config, "device": device}
-    valid, _ = pairs.render_log_mels(12, split="valid", **rendering)
-    log_mels, _ = pairs.render_log_mels(
+    valid, _ = lattice.render_log_mels(12, split="valid", **rendering)
+    log_mels, _ = lattice.render_log_mels(
         arguments.groups, split="train", soundfonts=soundfonts,
         progress=_progress("groups rendered"), **rendering,
     )  # fmt: skip
     training = output.with_suffix(".training.safetensors")
     settings = {"config": config, "valid": valid, "seed": arguments.seed, "device": device}
     settings |= {"batch_size": arguments.batch_size, "recordings": recordings}
-    model, _ = pair_training.train_gain_transfer(
+    model, _ = recombination.train_gain_transfer(
         log_mels, steps=arguments.steps, path=training,
         soundfonts=[folder.name for folder in soundfonts], channels=arguments.channels,
         heads=arguments.channels // 64, conditioning=arguments.conditioning, **settings,
@@ -389,29 +404,31 @@ def _pretrain_transfer(arguments) -> None:
         return
     recipe = checkpoint.read_header(training)["recipe"]
     first, training = training, training.with_suffix(".2.safetensors")
-    pair_training.train_adversarially(
+    recombination.train_adversarially(
         model, log_mels, steps=arguments.adversarial_steps, path=training, recipe=recipe, **settings
     )
     checkpoint.store_pretrained(training, output, part="generator", before=first)
 
 
 def _pretrain_vocoder(arguments) -> None:
-    from . import checkpoint, corpora, vocode, vocoder_training
     from . import config as cfg
+    from . import corpora, vocoding
+    from .models import checkpoint
+    from .training import vocoders
 
     config, device = cfg.AudioConfig(), cfg.choose_device(arguments.device)
     profile = cfg.profile(arguments.profile)
     cfg.set_deterministic(arguments.seed)
     corpus = corpora.open_corpus("bands", profile=profile, progress=_progress("rendered"))
     settings = {"config": config, "seconds": profile.clip_seconds}
-    train = vocoder_training.load_pcm(corpus.split("train"), **settings, progress=_progress("read"))
-    path = vocode.DEFAULT_MODEL.with_suffix(".training.safetensors")
-    vocoder_training.train_magnitude(
-        train, vocoder_training.load_pcm(corpus.split("valid"), **settings),
+    train = vocoders.load_pcm(corpus.split("train"), **settings, progress=_progress("read"))
+    path = vocoding.DEFAULT_MODEL.with_suffix(".training.safetensors")
+    vocoders.train_magnitude(
+        train, vocoders.load_pcm(corpus.split("valid"), **settings),
         steps=arguments.steps, path=path, config=config, corpus_sha256=corpus.sha256,
         seed=arguments.seed, device=device,
     )  # fmt: skip
-    checkpoint.store_pretrained(path, vocode.DEFAULT_MODEL)
+    checkpoint.store_pretrained(path, vocoding.DEFAULT_MODEL)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from . import audio, bands, paths
+from . import bands, paths
 from .config import AudioConfig, Profile
+from .signal import audio
 
 GENRES = bands.GENRES
 SUFFIXES = {".wav", ".au", ".flac", ".mp3"}

@@ -1,5 +1,8 @@
 """Every folder of the project, independent of the working directory.
 
+In a checkout everything lies inside it. An installed package has no checkout around it: corpora and
+runs then go to the user's own folder for data, as `platformdirs` names it.
+
 Environment overrides: ``AUDIOSTYLE_DATA`` (rendered corpora), ``AUDIOSTYLE_GTZAN`` (a GTZAN-shaped
 folder), ``AUDIOSTYLE_FIGURES`` (where runs write figures, metrics and executed notebooks).
 """
@@ -10,22 +13,50 @@ import os
 from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = Path(__file__).resolve().parent
+ROOT = PACKAGE.parent  # of the checkout, where there is one: see `in_checkout`
 NOTEBOOKS = ROOT / "notebooks"
-PRETRAINED = ROOT / "data" / "pretrained"
+REFERENCES = ROOT / "figures"  # committed runs, one folder per profile and corpus
+# a wheel carries the weights inside the package
+PRETRAINED = next(
+    (f for f in (PACKAGE / "pretrained", ROOT / "data" / "pretrained") if f.is_dir()),
+    PACKAGE / "pretrained",
+)
 
 
-def _folder(variable: str, default: Path) -> Path:
+def in_checkout() -> bool:
+    """Whether the package lies in a checkout of the project, with its notebooks."""
+    return (ROOT / "pyproject.toml").is_file() and (ROOT / "notebooks").is_dir()
+
+
+def require_checkout(what: str) -> None:
+    """Raise `FileNotFoundError` saying that `what` needs the project's notebooks, if they are not there."""
+    if not in_checkout():
+        raise FileNotFoundError(
+            f"{what} needs the notebooks, which an installed package does not have: "
+            "run it in a checkout of the project"
+        )
+
+
+def _folder(variable: str, in_the_checkout: str, installed: str) -> Path:
     value = os.environ.get(variable)
-    return Path(value).expanduser().resolve() if value else default
+    if value:
+        return Path(value).expanduser().resolve()
+    if in_checkout():
+        return ROOT / in_the_checkout
+    import platformdirs
+
+    return platformdirs.user_data_path("audiostyle") / installed
 
 
 def data() -> Path:
-    return _folder("AUDIOSTYLE_DATA", ROOT / "data")
+    """Where corpora are rendered or dropped in."""
+    return _folder("AUDIOSTYLE_DATA", "data", "data")
 
 
-def figures() -> Path:
-    return _folder("AUDIOSTYLE_FIGURES", ROOT / "figures")
+def runs() -> Path:
+    """Where runs write, each to ``<profile>-<corpus>`` in it."""
+    return _folder("AUDIOSTYLE_FIGURES", "figures/runs", "runs")
 
 
 def gtzan() -> Path | None:
@@ -37,10 +68,11 @@ def gtzan() -> Path | None:
         If ``AUDIOSTYLE_GTZAN`` is set and names no folder: falling back silently to another corpus
         would report figures for the wrong data.
     """
-    folder = _folder("AUDIOSTYLE_GTZAN", data() / "gtzan")
+    named = os.environ.get("AUDIOSTYLE_GTZAN")
+    folder = Path(named).expanduser().resolve() if named else data() / "gtzan"
     if folder.is_dir():
         return folder
-    if os.environ.get("AUDIOSTYLE_GTZAN"):
+    if named:
         raise FileNotFoundError(f"AUDIOSTYLE_GTZAN names no folder: {folder}")
     return None
 

@@ -13,11 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import checkpoint, features, peers, vocode
-from .audio import rms_dbfs
+from . import vocoding
 from .config import AudioConfig
+from .models import checkpoint
 from .models.recombine import GainTransfer, LatentTransfer
 from .paths import PRETRAINED
+from .signal import features
+from .signal.audio import rms_dbfs
 
 DEFAULT_MODEL = PRETRAINED / "gain_transfer.safetensors"
 LEVEL_DBFS = -20.0  # at which the networks hear every clip
@@ -30,8 +32,8 @@ PEAK = 0.99
 _OF_A_GAIN = {"calibration": 0.1, "variance": 0.15}
 _OF_A_LOG_MEL = {"calibration": 0.5, "variance": 0.75}
 CORRECTIONS = {
-    vocoder: _OF_A_LOG_MEL if vocoder in vocode.FROM_LOG_MEL else _OF_A_GAIN
-    for vocoder in vocode.VOCODERS
+    vocoder: _OF_A_LOG_MEL if vocoder in vocoding.FROM_LOG_MEL else _OF_A_GAIN
+    for vocoder in vocoding.VOCODERS
 }
 # Through either stage; by both timbre columns on 40 pairs of GTZAN's training and validation tracks.
 FOR_RECORDINGS = {"calibration": 1.0, "variance": 0.5}
@@ -52,12 +54,6 @@ def excerpt(waveform: np.ndarray, config: AudioConfig) -> np.ndarray:
     piece = longest // EXCERPT_PIECES
     starts = np.linspace(0, len(waveform) - piece, EXCERPT_PIECES).astype(int)
     return np.concatenate([waveform[s : s + piece] for s in starts])
-
-
-def log_mel_at_level(waveform: np.ndarray, config: AudioConfig, device: str) -> Tensor:
-    """Log-mel (1, n_mels, T) in dB of `waveform` (n_samples,) as if it stood at -20 dBFS."""
-    batch = torch.from_numpy(np.ascontiguousarray(waveform)).to(device)[None]
-    return features.log_mel(batch, config) + LEVEL_DBFS - rms_dbfs(waveform)
 
 
 def learned(
@@ -98,7 +94,7 @@ def with_global_variance(
     (1, n_mels, T) in dB) is scaled by (style's / result's standard deviation) ^ `amount`, never below 1
     or above `VARIANCE_LIMIT`.
     """
-    floor = GainTransfer.FLOOR_DB
+    floor = features.FLOOR_DB
     content, style = content.clamp_min(floor), style.clamp_min(floor)
     result = content + gain_of(content)
     mean = result.mean(dim=2, keepdim=True)
@@ -126,8 +122,15 @@ def latent(model: LatentTransfer) -> Callable[[Tensor, Tensor], GainFunction]:
 
 
 def ltas_eq(content: Tensor, style: Tensor) -> GainFunction:
-    """The long-term average spectrum equaliser as a method."""
-    gain = peers.ltas_eq(content, style)
+    """The long-term average spectrum equaliser as a method.
+
+    One fixed gain per band that gives the content the style's mean power in that band.
+    """
+
+    def mean_power_db(log_mel: Tensor) -> Tensor:
+        return 10 * (10 ** (log_mel / 10)).mean(dim=2, keepdim=True).log10()
+
+    gain = mean_power_db(style) - mean_power_db(content)  # (1, n_mels, 1)
     return lambda log_mel: gain
 
 
@@ -150,7 +153,7 @@ def transfer(
     content, style : np.ndarray (n_samples,), mono at the front end's sample rate; any lengths
     method : `learned(model)` or `ltas_eq`
     strength : scales the gain in dB; 0 gives the content back, 1 the full transfer
-    vocoder : one of `vocode.VOCODERS`
+    vocoder : one of `vocoding.VOCODERS`
     progress : called with (blocks done, blocks)
 
     Returns
@@ -164,11 +167,13 @@ def transfer(
     so memory hardly grows with the recording. A vocoder that finds phases gets the joined log-mel.
     """
     config = config or AudioConfig()
-    vocode.vocoder_named(vocoder)  # before any work
+    vocoding.vocoder_named(vocoder)  # before any work
     offset = LEVEL_DBFS - rms_dbfs(content)
     gain_of = method(
-        log_mel_at_level(excerpt(content, config), config, device),
-        log_mel_at_level(excerpt(style, config), config, device),
+        *(
+            features.log_mel_at_level(excerpt(x, config), config, device=device)
+            for x in (content, style)
+        )
     )
     block, margin = BLOCK_FRAMES * config.hop_length, MARGIN_FRAMES * config.hop_length
     starts = range(0, len(content), block)
@@ -180,15 +185,15 @@ def transfer(
         if piece.shape[1] < config.n_fft:  # torch's iSTFT wants a whole window
             piece = torch.nn.functional.pad(piece, (0, config.n_fft - piece.shape[1]))
         spectrum, log_mel, gain = _transferred(piece, gain_of, offset, strength, config)
-        if vocoder in vocode.FROM_LOG_MEL:
+        if vocoder in vocoding.FROM_LOG_MEL:
             inner = (start - first) // config.hop_length
             last_one = done == len(starts)  # holds a frame more
             stop = None if last_one else inner + BLOCK_FRAMES
             log_mels.append((log_mel + gain)[:, :, inner:stop])
         else:
-            out = vocode.render(spectrum, gain, config, n_samples=piece.shape[1], vocoder=vocoder)[
-                0, : last - first
-            ]
+            out = vocoding.render(
+                spectrum, gain, config, n_samples=piece.shape[1], vocoder=vocoder
+            )[0, : last - first]
             fade = _fade(first, last, start, block, len(content), margin)
             result[first:last] += out.cpu().numpy() * fade
         if progress is not None:
@@ -198,7 +203,7 @@ def transfer(
         n_frames = config.n_frames(len(content))
         whole = torch.cat(log_mels, dim=2)[:, :, :n_frames]
         settings = {"n_samples": len(content), "vocoder": vocoder}
-        result = vocode.mel_to_waveform(whole, config, **settings)[0].numpy()
+        result = vocoding.mel_to_waveform(whole, config, **settings)[0].numpy()
     return _leveled(result, content)
 
 

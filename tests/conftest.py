@@ -101,7 +101,8 @@ def gtzan_subset() -> Path:
 @pytest.fixture(scope="session")
 def real_clip(gtzan_subset) -> np.ndarray:
     """The first five seconds of one real clip."""
-    from audiostyle_lib import audio, corpora
+    from audiostyle_lib import corpora
+    from audiostyle_lib.signal import audio
 
     track = corpora.scan(gtzan_subset, clips_per_genre=1)[0][0]
     return audio.read_audio(track.path)[: 5 * SAMPLE_RATE]

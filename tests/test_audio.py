@@ -13,9 +13,9 @@ import soundfile as sf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiostyle_lib import audio
-from audiostyle_lib.audio import AudioError
 from audiostyle_lib.config import AudioConfig
+from audiostyle_lib.signal import audio
+from audiostyle_lib.signal.audio import AudioError
 
 RATE = 22_050
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from audiostyle_lib import audio, augment
+from audiostyle_lib.signal import audio, augment
 
 RATE = 22_050
 

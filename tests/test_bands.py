@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from audiostyle_lib import bands, bands_render
-from audiostyle_lib.bands_genres import DRUMS, GENRE_TABLE, TRAIN_PROGRAMS
+from audiostyle_lib import bands
+from audiostyle_lib.bands import lattice, synth
+from audiostyle_lib.bands.genres import DRUMS, GENRE_TABLE, TRAIN_PROGRAMS
 
 pytest.importorskip("symusic")
 
@@ -37,9 +38,9 @@ def level_of_range_ends(program: int, pitches: tuple[int, ...]) -> list[float]:
     """RMS of single notes (runs in a worker)."""
     levels = []
     for pitch in pitches:
-        part = bands.Part("lead", program, False, (bands.Note(0, 1, pitch, 100),))
-        bands_render.report(bands_render.describe(part))
-        x = bands_render.synthesize(part, tempo=120, start_beat=0, seconds=0.6, sample_rate=22050)
+        part = synth.Part("lead", program, False, (synth.Note(0, 1, pitch, 100),))
+        synth.report(synth.describe(part))
+        x = synth.synthesize(part, tempo=120, start_beat=0, seconds=0.6, sample_rate=22050)
         levels.append(float(np.sqrt(np.mean(np.square(x)))))
     return levels
 
@@ -47,7 +48,7 @@ def level_of_range_ends(program: int, pitches: tuple[int, ...]) -> list[float]:
 def sleep_forever() -> None:
     import time
 
-    bands_render.report("bass, program 33, notes 27 to 27")
+    synth.report("bass, program 33, notes 27 to 27")
     time.sleep(60)
 
 
@@ -99,8 +100,8 @@ def test_blues_is_twelve_bars_of_one_four_five():
 
 
 def test_strong_beats_of_the_melody_are_chord_tones():
-    from audiostyle_lib.bands_genres import QUALITIES
-    from audiostyle_lib.bands_score import chord_at
+    from audiostyle_lib.bands.genres import QUALITIES
+    from audiostyle_lib.bands.score import chord_at
 
     for genre in bands.GENRES:
         score = bands.compose(2, genre=genre)
@@ -255,7 +256,7 @@ def test_styles_of_a_genre_differ():
 
 def test_every_genre_and_split_renders_soundly():
     jobs = [(f"{g} {s}", (g, s)) for g in bands.GENRES for s in bands.SPLITS]
-    for peak, rms, n, finite in bands_render.run_jobs(render_digest, jobs, workers=2):
+    for peak, rms, n, finite in synth.run_jobs(render_digest, jobs, workers=2):
         assert finite and n == round(SECONDS * 22050)
         assert 0.1 < peak <= 0.95
         assert -22 < rms < -18
@@ -269,7 +270,7 @@ def test_every_program_sounds_at_the_ends_of_its_windows():
                 ends.setdefault(program, set()).update(table.window(role))
     jobs = [(f"program {p}", (p, tuple(sorted(e)))) for p, e in sorted(ends.items())]
     for (name, _), levels in zip(
-        jobs, bands_render.run_jobs(level_of_range_ends, jobs, workers=2), strict=True
+        jobs, synth.run_jobs(level_of_range_ends, jobs, workers=2), strict=True
     ):
         assert min(levels) > 1e-3, name
 
@@ -290,12 +291,12 @@ def test_odd_durations(seconds, genre, home, seed):
 
 def test_a_hang_is_ended_and_named():
     with pytest.raises(RuntimeError, match=r"clip 7: no progress.*program 33, notes 27 to 27"):
-        list(bands_render.run_jobs(sleep_forever, [("clip 7", ())], workers=1, limit_s=0.5))
+        list(synth.run_jobs(sleep_forever, [("clip 7", ())], workers=1, limit_s=0.5))
 
 
 def test_a_silent_render_is_an_error():
     with pytest.raises(RuntimeError, match="silent"):
-        bands_render.render_parts([], bands.Mix(), tempo=100, seconds=1)
+        synth.render_parts([], synth.Mix(), tempo=100, seconds=1)
 
 
 # Corpus --------------------------------------------------------------------------------------
@@ -369,7 +370,7 @@ def test_corpus_resumes_and_repairs(corpus):
 
 
 def test_split_shares():
-    from audiostyle_lib.bands import _clip_splits
+    from audiostyle_lib.bands.corpus import _clip_splits
 
     assert [_clip_splits(10).count(s) for s in bands.SPLITS] == [7, 1, 2]
     assert [_clip_splits(100).count(s) for s in bands.SPLITS] == [70, 10, 20]
@@ -382,7 +383,7 @@ def test_split_shares():
 def test_lattice_pairs_every_score_with_every_style():
     def groups(workers):
         return list(
-            bands.render_lattice(2, seed=4, split="test", seconds=2.5, size=4, workers=workers)
+            lattice.render_lattice(2, seed=4, split="test", seconds=2.5, size=4, workers=workers)
         )
 
     first, again = groups(2), groups(1)
@@ -400,21 +401,21 @@ def test_lattice_pairs_every_score_with_every_style():
 
 
 def test_lattice_passes_over_an_intro_that_one_of_its_bands_rests_through():
-    group = bands._lattice_group(491, 12, "train", 2.0, 4, ())
+    group = lattice._lattice_group(491, 12, "train", 2.0, 4, ())
     assert np.abs(group.audio).max(axis=2).min() > 0
 
 
 def test_lattice_refuses_odd_sizes():
     with pytest.raises(ValueError, match="even"):
-        bands.render_lattice(1, seed=0, split="train", size=3)
+        lattice.render_lattice(1, seed=0, split="train", size=3)
 
 
 def detuning(program: int, pitch: int) -> float:
     """Semitones between what sounds and what is written, modulo octaves (runs in a worker)."""
     import librosa
 
-    part = bands.Part("lead", program, False, (bands.Note(0, 1.6, pitch, 100),))
-    x = bands_render.synthesize(part, tempo=60, start_beat=0, seconds=1.0, sample_rate=22_050)
+    part = synth.Part("lead", program, False, (synth.Note(0, 1.6, pitch, 100),))
+    x = synth.synthesize(part, tempo=60, start_beat=0, seconds=1.0, sample_rate=22_050)
     f0 = librosa.yin(x[4000:], fmin=28, fmax=2100, sr=22_050, frame_length=4096)
     return float((np.median(librosa.hz_to_midi(f0)) - pitch + 6) % 12 - 6)
 
@@ -431,9 +432,7 @@ def test_instruments_play_in_tune():
         for pitch in pitches
     ]
     off: dict[int, list[float]] = {}
-    for (_, (program, _)), semitones in zip(
-        jobs, bands_render.run_jobs(detuning, jobs), strict=True
-    ):
+    for (_, (program, _)), semitones in zip(jobs, synth.run_jobs(detuning, jobs), strict=True):
         off.setdefault(program, []).append(abs(semitones))
     assert len(off) > 30
     # one program, a fretted lead, is two detuned layers; the font as it is is off by up to 23

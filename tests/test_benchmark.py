@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from audiostyle_lib import audio, benchmark, corpora, judges, metrics, pairs
+from audiostyle_lib import corpora
 from audiostyle_lib import transfer as transfers
+from audiostyle_lib.bands import lattice
+from audiostyle_lib.evaluation import benchmark, judges, metrics
 from audiostyle_lib.models.judge import GenreNet, TimbreNet, triplet_hinge_loss
 from audiostyle_lib.models.recombine import GainTransfer, StyleCode
+from audiostyle_lib.signal import audio, features
+from audiostyle_lib.training import judges as training_judges
 
 SHIFT = 2 ** (1 / 12)
 
@@ -22,22 +26,22 @@ def panel(clip, config) -> judges.Judges:
     """Untrained judges: what they say means nothing, but equal clips are equal to them."""
     torch.manual_seed(0)
     genre = GenreNet(channels=4)
-    genre.standardize.fit(judges._log_mel(clip(2.0), config))
+    genre.standardize.fit(features.log_mel_at_level(clip(2.0), config))
     return judges.Judges(genre.eval(), TimbreNet().eval(), TimbreNet().eval())
 
 
 @pytest.fixture(scope="module")
-def items() -> list[pairs.Triplet]:
-    return pairs.triplets(1, split="test", seed=0, per_group=2)
+def items() -> list[lattice.Triplet]:
+    return lattice.triplets(1, split="test", seed=0, per_group=2)
 
 
 def test_triplets_know_their_notes_and_onsets(items):
     for item in items:
         start, end, pitch = item.notes.T
-        assert (end > start).all() and (start < pairs.SECONDS).all() and (end > 0).all()
+        assert (end > start).all() and (start < lattice.SECONDS).all() and (end > 0).all()
         assert set(pitch) <= set(range(20, 110))
-        assert (np.diff(item.onsets) > pairs.ONSET_GAP_S).all()
-        assert item.onsets[0] >= 0 and item.onsets[-1] < pairs.SECONDS
+        assert (np.diff(item.onsets) > lattice.ONSET_GAP_S).all()
+        assert item.onsets[0] >= 0 and item.onsets[-1] < lattice.SECONDS
 
 
 def test_the_truth_is_perfect_where_it_can_be(items, panel, config):
@@ -373,7 +377,7 @@ def test_genre_judge_learns_genres_that_are_plain_to_hear(config, tmp_path):
     log_mels = -40 + 5 * torch.randn(40, 128, 300, generator=generator)
     for i, label in enumerate(labels.tolist()):
         log_mels[i, :, label :: 4 + label] += 20  # a rhythm each
-    model, curves = judges.train_genre(
+    model, curves = training_judges.train_genre(
         log_mels, labels, steps=40, path=tmp_path / "j.safetensors", config=config,
         corpus="", channels=6,
     )  # fmt: skip
@@ -386,7 +390,7 @@ def test_timbre_judge_learns_to_tell_styles_from_notes(config, tmp_path):
     generator = torch.Generator().manual_seed(0)
     style = 8 * torch.randn(6, 1, 4, 128, 1, generator=generator)
     notes = 4 * torch.randn(6, 4, 1, 128, 300, generator=generator)
-    _, curves = judges.train_timbre(
+    _, curves = training_judges.train_timbre(
         -30 + style + notes, centred=False, steps=60, path=tmp_path / "t.safetensors",
         config=config, corpus="",
     )  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from audiostyle_lib import __main__, vocode
+from audiostyle_lib import __main__, vocoding
 
 RATE = 22_050
 
@@ -140,7 +140,7 @@ def test_methods_and_vocoders_change_the_sound(clips, tmp_path, arguments):
 
 
 def test_the_command_line_knows_every_vocoder():
-    assert tuple(vocode.VOCODERS) == __main__.VOCODERS
+    assert tuple(vocoding.VOCODERS) == __main__.VOCODERS
 
 
 def test_strength_zero_gives_the_content_back(clips, tmp_path):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from audiostyle_lib import baselines, content
 from audiostyle_lib.models.vae import ConvVAE
+from audiostyle_lib.signal import pca
+from audiostyle_lib.training import content
 
 
 def tracks(*lengths: int, level: float = 0.0) -> list[torch.Tensor]:
@@ -79,8 +80,8 @@ def test_training_improves_on_pca_and_records_the_probe(tmp_path, config):
     sizes = {"channels": 32, "latent_channels": 1, "n_down": 3, "blocks": 1}
     model = ConvVAE(**sizes)
     model.standardize.fit(segments)
-    pca = baselines.fit_pca(model.standardize(segments), n_frames=8, n_components=1)
-    model.start_from_pca(pca, noise_variance=0.01)
+    found = pca.fit_pca(model.standardize(segments), n_frames=8, n_components=1)
+    model.start_from_pca(found, noise_variance=0.01)
     model.eval()
     x = model.standardize(segments)
     before = torch.cosine_similarity(

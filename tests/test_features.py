@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from audiostyle_lib import features
+from audiostyle_lib.signal import features
 
 RATE, N_FFT, HOP = 22_050, 2048, 512
 BIN = RATE / N_FFT  # Hz

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from audiostyle_lib import audio, listen
+from audiostyle_lib.course import listen
+from audiostyle_lib.signal import audio
 
 RATE = 22_050
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 from sklearn.metrics import r2_score as sklearn_r2
 
-from audiostyle_lib import features, metrics
+from audiostyle_lib.evaluation import metrics
+from audiostyle_lib.signal import features
 
 HALF_DB = 20 * np.log10(2)
 

@@ -11,7 +11,6 @@ from sklearn.decomposition import PCA
 from torch import nn
 from torch.testing import assert_close
 
-from audiostyle_lib.baselines import fit_pca, patches
 from audiostyle_lib.models.blocks import (
     ChannelNorm,
     CrossAttention,
@@ -28,6 +27,7 @@ from audiostyle_lib.models.recombine import (
 )
 from audiostyle_lib.models.style import CNNStyleEncoder, CNNStylePredictor, LinearStyleAutoencoder
 from audiostyle_lib.models.vae import ConvVAE, FrameConv, elbo_loss, kl_divergence
+from audiostyle_lib.signal.pca import fit_pca, patches
 
 SMALL = {"channels": 12, "heads": 2, "style_dim": 6}
 FRAMES = st.integers(43, 2584)  # 1 s to 60 s

@@ -10,7 +10,7 @@ from audiostyle_lib import paths
 
 OVERRIDES = [
     ("AUDIOSTYLE_DATA", paths.data, "data"),
-    ("AUDIOSTYLE_FIGURES", paths.figures, "figures"),
+    ("AUDIOSTYLE_FIGURES", paths.runs, "figures/runs"),
 ]
 
 

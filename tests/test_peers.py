@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from audiostyle_lib import metrics, peers
+from audiostyle_lib.evaluation import metrics, peers
 
 
 def test_musaicing_of_a_clip_by_itself_gives_it_back(clip, config):

@@ -14,7 +14,8 @@ import nbformat
 import papermill
 import pytest
 
-from audiostyle_lib import paths, pipeline, record
+from audiostyle_lib import paths
+from audiostyle_lib.course import pipeline, run
 
 NOTEBOOKS = [paths.NOTEBOOKS / f"{name}.ipynb" for name in pipeline.DEPENDS]
 
@@ -68,7 +69,7 @@ def test_a_run_leaves_notebooks_figures_metrics_and_report(smoke):
     for figure in ("fig1_genres", "fig2_architecture", "fig3_content_vae", "fig4_style_encoder"):
         assert (smoke / f"{figure}.svg").stat().st_size > 2000
         assert (smoke / f"{figure}.png").stat().st_size > 2000
-    metrics, provenance = record.read_metrics(smoke)
+    metrics, provenance = run.read_metrics(smoke)
     assert {m["notebook"] for m in metrics} == set(pipeline.DEPENDS) - {"11_report"}
     assert all(m["definition"] and m["unit"] and m["n"] > 0 and m["cell"] for m in metrics)
     assert {p["profile"] for p in provenance.values()} == {"smoke"}
@@ -121,7 +122,7 @@ def test_the_pipeline_on_real_clips(gtzan_subset, environment, tmp_path_factory)
     }
     result = reproduce(env)  # corpus auto finds the clips
     assert result.returncode == 0, (result.stdout + result.stderr)[-5000:]
-    _, provenance = record.read_metrics(folder / "smoke-gtzan")
+    _, provenance = run.read_metrics(folder / "smoke-gtzan")
     assert {p["corpus"] for p in provenance.values()} == {"gtzan"}
     assert (folder / "smoke-gtzan" / "fig3_content_vae.svg").is_file()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from audiostyle_lib import metrics, pitch
+from audiostyle_lib.evaluation import metrics, pitch
 
 RATE = 22_050
 

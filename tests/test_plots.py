@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from audiostyle_lib import plots
+from audiostyle_lib.course import plots
 
 
 @pytest.fixture(autouse=True)

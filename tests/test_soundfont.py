@@ -11,8 +11,9 @@ import pretty_midi
 import pytest
 import soundfile
 
-from audiostyle_lib import __main__, bands, bands_render, bands_soundfonts, paths, soundfont
-from audiostyle_lib.bands_genres import TRAIN_PROGRAMS
+from audiostyle_lib import __main__, paths
+from audiostyle_lib.bands import lattice, soundfont, soundfonts, synth
+from audiostyle_lib.bands.genres import TRAIN_PROGRAMS
 
 pytest.importorskip("symusic")
 
@@ -22,8 +23,8 @@ NAME = b"a tone".ljust(20, b"\0")
 
 
 def played(program: int, pitch: int, folder: Path | None) -> np.ndarray:
-    part = bands.Part("lead", program, False, (bands.Note(0, 1.2, pitch, 90),))
-    return bands_render.synthesize(
+    part = synth.Part("lead", program, False, (synth.Note(0, 1.2, pitch, 90),))
+    return synth.synthesize(
         part, tempo=60, start_beat=0, seconds=1.5, sample_rate=RATE, soundfont=folder
     )
 
@@ -33,7 +34,7 @@ def written(folder: Path, **programs: bytes) -> Path:
     folder.mkdir(parents=True)
     for name, data in programs.items():
         (folder / f"{name.replace('_', '-')}.sf").write_bytes(data)
-    (folder / bands_soundfonts.FAULTS).write_text("{}")
+    (folder / soundfonts.FAULTS).write_text("{}")
     return folder
 
 
@@ -112,21 +113,21 @@ def test_what_hangs_is_silent_or_out_of_tune_is_not_kept(tmp_path, monkeypatch):
         11: tone_font(11),
     }
     monkeypatch.setenv("AUDIOSTYLE_DATA", str(tmp_path))
-    monkeypatch.setattr(bands_soundfonts, "_LIMIT_S", 2.0)
+    monkeypatch.setattr(soundfonts, "_LIMIT_S", 2.0)
     monkeypatch.setattr(
-        bands_soundfonts, "_ranges", lambda: {(program, False): [60] for program in tones}
+        soundfonts, "_ranges", lambda: {(program, False): [60] for program in tones}
     )
     monkeypatch.setattr(soundfont, "cut", lambda data, bank, program: tones[program])
     source = tmp_path / "tones.sf3"
     source.write_bytes(tones[3])
-    folder = bands_soundfonts.prepare(source)
+    folder = soundfonts.prepare(source)
     assert folder.parent == paths.data() / "bands" and folder.name.startswith("tones-")
     assert sorted(f.name for f in folder.glob("*.sf")) == ["program-003.sf", "program-011.sf"]
-    faults = json.loads((folder / bands_soundfonts.FAULTS).read_text())
+    faults = json.loads((folder / soundfonts.FAULTS).read_text())
     reasons = {4: "silent", 6: "3.0 semitones out of tune", 7: "no progress", 9: "missing"}
     assert all(reason in faults[f"program-{p:03d}.sf"] for p, reason in reasons.items())
     assert len(faults) == len(reasons)
-    assert bands_soundfonts.prepare(folder) == folder
+    assert soundfonts.prepare(folder) == folder
 
 
 def test_what_is_no_soundfont_is_refused(tmp_path, monkeypatch):
@@ -137,7 +138,7 @@ def test_what_is_no_soundfont_is_refused(tmp_path, monkeypatch):
     short.write_bytes(WHOLE.read_bytes()[:10_000])
     for wrong in (text, short, tmp_path):
         with pytest.raises(ValueError, match=str(wrong)):
-            bands_soundfonts.prepare(wrong)
+            soundfonts.prepare(wrong)
     assert not [f for f in (tmp_path / "data").rglob("*") if f.name != "bands"]
 
 
@@ -147,7 +148,7 @@ def test_a_soundfont_that_is_not_there_is_one_line(capsys):
 
 
 def test_every_training_program_and_kit_is_checked_and_no_other():
-    ranges = bands_soundfonts._ranges()
+    ranges = soundfonts._ranges()
     assert {p for p, is_drum in ranges if not is_drum} == TRAIN_PROGRAMS
     assert {0, 8, 25} <= {p for p, is_drum in ranges if is_drum}
     assert ranges[33, False][0] == 28 and ranges[0, False][-1] == 81
@@ -157,10 +158,10 @@ def test_a_style_is_played_from_one_soundfont_and_others_stay_as_they_were(tmp_p
     cuts = {f"program_{program:03d}": tone_font(program) for program in TRAIN_PROGRAMS}
     folder = written(tmp_path / "sines", **cuts)
     settings = {"seed": 1, "split": "train", "seconds": 1.0, "workers": 1}
-    drawn = [bands._column_soundfont((folder,), 1, "train", 0, column) for column in range(4)]
+    drawn = [lattice._column_soundfont((folder,), 1, "train", 0, column) for column in range(4)]
     assert set(drawn) == {None, folder}
-    (plain,) = bands.render_lattice(1, **settings)
-    (mixed,) = bands.render_lattice(1, soundfonts=[folder], **settings)
+    (plain,) = lattice.render_lattice(1, **settings)
+    (mixed,) = lattice.render_lattice(1, soundfonts=[folder], **settings)
     assert plain.styles == mixed.styles and plain.scores == mixed.scores
     for column, source in enumerate(drawn):
         for score in range(4):
@@ -171,12 +172,12 @@ def test_a_style_is_played_from_one_soundfont_and_others_stay_as_they_were(tmp_p
 def test_soundfonts_are_drawn_alike_whatever_else_is_drawn():
     folders = (Path("a"), Path("b"))
     draws = [
-        bands._column_soundfont(folders, 5, "train", index, column)
+        lattice._column_soundfont(folders, 5, "train", index, column)
         for index in range(50)
         for column in range(4)
     ]
     assert draws == [
-        bands._column_soundfont(folders, 5, "train", index, column)
+        lattice._column_soundfont(folders, 5, "train", index, column)
         for index in range(50)
         for column in range(4)
     ]

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 from torchaudio.functional import mu_law_encoding
 
-from audiostyle_lib import adversarial, checkpoint, features, vocoder_training
 from audiostyle_lib.config import AudioConfig
+from audiostyle_lib.models import checkpoint
 from audiostyle_lib.models.discriminators import (
     Discriminators,
     MultiPeriodDiscriminator,
@@ -21,6 +21,8 @@ from audiostyle_lib.models.discriminators import (
 from audiostyle_lib.models.melgan import PQMF, MelGAN, MultiBandMelGAN
 from audiostyle_lib.models.vocos import Vocos
 from audiostyle_lib.models.wavenet import WaveNet
+from audiostyle_lib.signal import features
+from audiostyle_lib.training import adversarial, vocoders
 
 SMALL_VOCOS = {"channels": 16, "hidden": 24, "blocks": 2}
 
@@ -267,7 +269,7 @@ def test_wavenet_repeats_with_its_seed_and_reports():
 def test_excerpts_are_varied_finite_and_repeat(pcm, config):
     def draw(seed):
         rng = np.random.default_rng(seed)
-        return vocoder_training.random_excerpts(pcm, batch_size=8, config=config, rng=rng)
+        return vocoders.random_excerpts(pcm, batch_size=8, config=config, rng=rng)
 
     x = draw(0)
     assert x.shape == (8, 71 * 512) and x.dtype == torch.float32 and bool(x.isfinite().all())
@@ -279,14 +281,14 @@ def test_excerpts_are_varied_finite_and_repeat(pcm, config):
 def test_excerpts_of_silence_and_of_short_clips_are_finite(config):
     rng = np.random.default_rng(0)
     for clips in (np.zeros((1, 60_000), np.int16), np.ones((2, 5000), np.int16)):
-        x = vocoder_training.random_excerpts(clips, batch_size=4, config=config, rng=rng)
+        x = vocoders.random_excerpts(clips, batch_size=4, config=config, rng=rng)
         assert x.shape == (4, 71 * 512) and bool(x.isfinite().all())
 
 
 def test_log_mel_and_waveform_belong_together(pcm, config):
     rng = np.random.default_rng(0)
-    excerpts = vocoder_training.random_excerpts(pcm, batch_size=3, config=config, rng=rng)
-    log_mel, x = vocoder_training.log_mel_and_waveform(excerpts, config)
+    excerpts = vocoders.random_excerpts(pcm, batch_size=3, config=config, rng=rng)
+    log_mel, x = vocoders.log_mel_and_waveform(excerpts, config)
     assert log_mel.shape == (3, 128, 16) and x.shape == (3, 16 * 512) and float(x.abs().max()) <= 1
     again = features.log_mel(x, config)
     assert_close(again[:, :, 2:15], log_mel[:, :, 2:15], atol=1e-3, rtol=0)  # frames inside only
@@ -294,7 +296,7 @@ def test_log_mel_and_waveform_belong_together(pcm, config):
 
 def test_magnitude_losses_of_a_gain(config):
     target = torch.rand(2, 1025, 7) + 0.5
-    log_l1, convergence = vocoder_training.magnitude_losses(2 * target, target)
+    log_l1, convergence = vocoders.magnitude_losses(2 * target, target)
     assert float(log_l1) == pytest.approx(np.log(2), rel=1e-5)
     assert float(convergence) == pytest.approx(1, rel=1e-5)
 
@@ -314,13 +316,13 @@ def test_a_network_heard_first_can_be_trained_after():
 
 def test_magnitude_network_learns_and_resumes_to_the_same_weights(pcm, config, tmp_path):
     def train(path, steps=4):
-        return vocoder_training.train_magnitude(
+        return vocoders.train_magnitude(
             pcm, pcm, steps=steps, path=path, config=config, corpus_sha256="x", batch_size=2,
             **SMALL_VOCOS,
         )  # fmt: skip
 
     monkey = pytest.MonkeyPatch()
-    monkey.setattr(vocoder_training, "STEPS_PER_EPOCH", 2)
+    monkey.setattr(vocoders, "STEPS_PER_EPOCH", 2)
     whole, curves = train(tmp_path / "whole.safetensors", steps=6)
     assert curves["valid_convergence"][-1] < curves["valid_convergence"][0]
     saved, stops = checkpoint.save, []
@@ -336,7 +338,7 @@ def test_magnitude_network_learns_and_resumes_to_the_same_weights(pcm, config, t
         train(tmp_path / "broken.safetensors", steps=6)
     monkey.undo()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vocoder_training, "STEPS_PER_EPOCH", 2)
+        patch.setattr(vocoders, "STEPS_PER_EPOCH", 2)
         resumed, _ = train(tmp_path / "broken.safetensors", steps=6)
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)

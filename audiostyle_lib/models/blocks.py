@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..baselines import PatchPCA
+from ..signal.pca import PatchPCA
 
 
 class ChannelNorm(nn.Module):

@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ..features import Standardizer
+from ..signal.features import FLOOR_DB, Standardizer
 
 
 class GenreNet(nn.Module):
@@ -16,8 +16,6 @@ class GenreNet(nn.Module):
     Convolutions over time and frequency, halved in both after each; its activations are also the
     features of the learned perceptual distance.
     """
-
-    FLOOR_DB = -55.0  # of audio at -20 dBFS
 
     def __init__(self, *, n_genres: int = 10, n_mels: int = 128, channels: int = 24):
         super().__init__()
@@ -37,7 +35,7 @@ class GenreNet(nn.Module):
 
     def stage_outputs(self, log_mel: Tensor) -> list[Tensor]:
         """Activations of the stages, (B, C, n_mels / 2^k, T / 2^k) for k = 1 to 4."""
-        x = self.standardize(log_mel.clamp_min(self.FLOOR_DB))[:, None]
+        x = self.standardize(log_mel.clamp_min(FLOOR_DB))[:, None]
         found = []
         for stage in self.stages:
             x = stage(x)

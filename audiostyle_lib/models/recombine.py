@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..features import Standardizer
+from ..signal.features import FLOOR_DB, Standardizer
 from .blocks import ChannelNorm, CrossAttention, FiLMBlock, ResidualBlock, mean_and_std
 from .vae import ConvVAE
 
@@ -57,7 +57,6 @@ class GainTransfer(nn.Module):
     output : ``"gain"`` on the content, or a ``"log_mel"`` that owes it nothing
     """
 
-    FLOOR_DB = -55.0  # of the log-mel of audio at -20 dBFS; below lies what nobody hears
     GAIN_SCALE = 10.0  # dB per unit of output, so that outputs are about 1
     CONTEXT_FRAMES = 96  # more than one output frame sees on either side, the style codes apart
     FRAMES = 2  # a token
@@ -116,7 +115,7 @@ class GainTransfer(nn.Module):
 
     def encode_style(self, log_mel: Tensor) -> StyleCode:
         """Style of a log-mel in dB (B, n_mels, T) at -20 dBFS."""
-        x = self.standardize(log_mel.clamp_min(self.FLOOR_DB))
+        x = self.standardize(log_mel.clamp_min(FLOOR_DB))
         tokens = self._encode(x)
         pooled = self.project(mean_and_std(tokens))
         return StyleCode(torch.cat([pooled, x.mean(dim=2)], dim=1), tokens)
@@ -135,7 +134,7 @@ class GainTransfer(nn.Module):
         the gain should be nothing; what it is instead is a mistake about this content, and the share
         `calibration` of it is subtracted.
         """
-        x = self.standardize(content.clamp_min(self.FLOOR_DB))
+        x = self.standardize(content.clamp_min(FLOOR_DB))
         encoded = self._encode(x)
         gain = self._decode(x, encoded, style, own_style)
         if not calibration:
@@ -144,7 +143,7 @@ class GainTransfer(nn.Module):
 
     def forward(self, content: Tensor, style: Tensor) -> Tensor:
         """Transferred log-mel in dB (B, n_mels, T) of log-mels in dB; their lengths may differ."""
-        content = content.clamp_min(self.FLOOR_DB)
+        content = content.clamp_min(FLOOR_DB)
         own = self.encode_style(content)
         x = self.standardize(content)
         return content + self._decode(x, own.tokens, self.encode_style(style), own)
@@ -199,9 +198,7 @@ class LatentTransfer(nn.Module):
         return self.decode(self.encode_content(content), self.encode_style(style), content.shape[2])
 
 
-def floored_difference(
-    predicted: Tensor, target: Tensor, floor_db: float = GainTransfer.FLOOR_DB
-) -> Tensor:
+def floored_difference(predicted: Tensor, target: Tensor, floor_db: float = FLOOR_DB) -> Tensor:
     """Difference in dB in which everything below the floor counts as the floor.
 
     Where the target lies above the floor the prediction is not clamped, which would stop its gradient.

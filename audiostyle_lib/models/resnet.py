@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ..features import Standardizer
+from ..signal.features import Standardizer
 
 STRIDE = 32  # of ResNet's five halvings, in bands and in frames
 

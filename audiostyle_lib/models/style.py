@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..baselines import fit_pca
-from ..features import Standardizer
+from ..signal.features import Standardizer
+from ..signal.pca import fit_pca
 from .blocks import LinearPath, ResidualBlock, mean_and_std
 
 

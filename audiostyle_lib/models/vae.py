@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..baselines import PatchPCA, cut, join
-from ..features import Standardizer
+from ..signal.features import Standardizer
+from ..signal.pca import PatchPCA, cut, join
 from .blocks import LinearPath
 
 

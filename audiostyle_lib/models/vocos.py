@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .. import features, mel_inversion
 from ..config import AudioConfig
+from ..signal import features, mel_inversion
 
 
 class ConvNeXtBlock(nn.Module):

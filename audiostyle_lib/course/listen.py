@@ -1,0 +1,58 @@
+"""Static audio players that sound in any rendering of a notebook, with a stated level."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+
+import numpy as np
+
+from ..config import AudioConfig
+from ..signal.audio import to_level
+
+LEVEL_DBFS = -20.0
+MAX_SECONDS = 6.0
+
+
+def mp3(waveform: np.ndarray, sample_rate: int) -> bytes:
+    """`waveform` (n_samples,) as MP3, about 64 kbit/s."""
+    import soundfile as sf
+
+    buffer = io.BytesIO()
+    sf.write(
+        buffer, waveform, sample_rate, format="MP3", subtype="MPEG_LAYER_III",
+        bitrate_mode="CONSTANT", compression_level=0.8,
+    )  # fmt: skip
+    return buffer.getvalue()
+
+
+def _figure(label: str, waveform: np.ndarray, sample_rate: int, start: float) -> str:
+    first = round(start * sample_rate)
+    excerpt = np.asarray(waveform, dtype=np.float32)[
+        first : first + round(MAX_SECONDS * sample_rate)
+    ]
+    ends = min(len(excerpt) // 4, sample_rate // 100)  # 10 ms: no click at the cut
+    ramp = np.linspace(0, 1, ends, dtype=np.float32)
+    excerpt = to_level(excerpt, LEVEL_DBFS).copy()
+    excerpt[:ends] *= ramp
+    excerpt[len(excerpt) - ends :] *= ramp[::-1]
+    data = base64.b64encode(mp3(excerpt, sample_rate)).decode()
+    return (
+        f'<figure style="margin:4px 12px 4px 0;display:inline-block"><figcaption>{html.escape(label)}'
+        f'</figcaption><audio controls preload="none" style="width:260px" '
+        f'src="data:audio/mpeg;base64,{data}"></audio></figure>'
+    )
+
+
+def players(clips: dict[str, np.ndarray], config: AudioConfig | None = None, *, start: float = 0.0):
+    """A row of players, one a label, each at most 6 s from `start` seconds on.
+
+    Every clip is set to -20 dBFS RMS (lower where it would clip), so that loudness decides nothing.
+    The audio is MP3 inside the page.
+    """
+    from IPython.display import HTML
+
+    config = config or AudioConfig()
+    row = "".join(_figure(k, v, config.sample_rate, start) for k, v in clips.items())
+    return HTML(f"<div>{row}</div><small>each at {LEVEL_DBFS:.0f} dBFS RMS</small>")

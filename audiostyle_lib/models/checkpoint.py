@@ -1,0 +1,79 @@
+"""Checkpoints: safetensors with the front end, the recipe and the provenance in the header.
+
+Apart from ``training`` so that ``transfer`` loads a model without loading the trainer.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..config import AudioConfig, require_same_front_end
+from ..paths import written_beside
+
+
+def save(path: Path, tensors: dict[str, Tensor], header: dict) -> None:
+    """Write `tensors` and the JSON-able `header`, beside and renamed."""
+    from safetensors.torch import save_file
+
+    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    with written_beside(Path(path)) as temporary:
+        save_file(tensors, temporary, metadata={k: json.dumps(v) for k, v in header.items()})
+
+
+def read_header(path: Path) -> dict:
+    """The header of a checkpoint without its tensors."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return {k: json.loads(v) for k, v in (file.metadata() or {}).items()}
+
+
+def read_tensors(path: Path, *, prefix: str = "") -> dict[str, Tensor]:
+    """Tensors whose names begin with `prefix`, without the prefix."""
+    from safetensors.torch import load_file
+
+    return {k.removeprefix(prefix): v for k, v in load_file(path).items() if k.startswith(prefix)}
+
+
+def load_model(path: Path, *, build, config: AudioConfig, device: str = "cpu") -> nn.Module:
+    """Build the model that the header describes and load its weights, in evaluation mode.
+
+    Parameters
+    ----------
+    path : a checkpoint written by `training.fit`
+    build : callable that takes the header's ``model`` entry as keyword arguments
+    config : the front end in use
+
+    Raises
+    ------
+    ConfigMismatchError
+        If the checkpoint was made for another front end.
+    FileNotFoundError
+        If there is no such file.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    header = read_header(path)
+    require_same_front_end(config, header["audio"], what=str(Path(path).name))
+    model = build(**header["model"])
+    model.load_state_dict(read_tensors(path, prefix="model."))
+    return model.to(torch.device(device)).eval()
+
+
+def store_pretrained(
+    trained: Path, path: Path, *, part: str = "", before: Path | None = None
+) -> None:
+    """Keep a finished checkpoint, or a `part` of its model, as a pretrained model in half precision.
+
+    The header of the training that went `before`, with its curves, is kept under that name.
+    """
+    prefix = f"model.{part}." if part else "model."
+    tensors, header = read_tensors(trained, prefix=prefix), read_header(trained)
+    if before is not None:
+        header = header | {"before": read_header(before)}
+    save(path, {f"model.{k}": v.half() for k, v in tensors.items()}, header)
+    print(f"{path}: written")

@@ -1,0 +1,373 @@
+"""Log-mel, MFCC and descriptors of a batch of waveforms from one STFT, equal to librosa's.
+
+Everything takes and gives torch tensors with a leading batch axis B, on any device. The notebook is
+``02_features``; parity with librosa is stated there and held by ``tests/test_features.py``.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import pairwise
+
+import librosa
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..config import AudioConfig
+from .audio import rms_dbfs
+
+FLOOR_DB = (
+    -55.0
+)  # of log-mels of clips at -20 dBFS, as networks hear them; below lies nothing audible
+TOP_DB = 80.0  # librosa's default dynamic range of `power_to_db`
+CONTRAST_F_MIN, CONTRAST_BANDS, CONTRAST_QUANTILE = 200.0, 6, 0.02
+ROLLOFF = 0.85
+DESCRIPTORS = {  # name -> number of rows
+    "zero_crossing_rate": 1,
+    "centroid": 1,
+    "bandwidth": 1,
+    "rolloff": 1,
+    "contrast": CONTRAST_BANDS + 1,
+    "flatness": 1,
+    "rms": 1,
+    "chroma": 12,
+}
+
+
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)  # else a first call within one would bar training
+def _mel_basis(config: AudioConfig, device: str) -> Tensor:
+    basis = librosa.filters.mel(sr=config.sample_rate, n_fft=config.n_fft, n_mels=config.n_mels)
+    return torch.from_numpy(basis).to(device)  # (n_mels, n_fft // 2 + 1)
+
+
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)  # else a first call within one would bar training
+def _chroma_basis(config: AudioConfig, device: str) -> Tensor:
+    basis = librosa.filters.chroma(sr=config.sample_rate, n_fft=config.n_fft, tuning=0.0)
+    return torch.from_numpy(basis).to(device)  # (12, n_fft // 2 + 1)
+
+
+def stft(waveform: Tensor, config: AudioConfig) -> Tensor:
+    """Complex STFT (B, n_fft // 2 + 1, T) of `waveform` (B, n_samples), T = 1 + n_samples // hop."""
+    window = torch.hann_window(config.n_fft, device=waveform.device)
+    return torch.stft(
+        waveform,
+        config.n_fft,
+        config.hop_length,
+        window=window,
+        center=True,
+        pad_mode="constant",
+        return_complex=True,
+    )
+
+
+def istft(spectrum: Tensor, config: AudioConfig, n_samples: int) -> Tensor:
+    """Waveform (B, n_samples) of `spectrum` (B, n_fft // 2 + 1, T), by least squares overlap-add."""
+    window = torch.hann_window(config.n_fft, device=spectrum.device)
+    return torch.istft(
+        spectrum, config.n_fft, config.hop_length, window=window, center=True, length=n_samples
+    )
+
+
+def power_to_db(power: Tensor, *, amin: float = 1e-10, top_db: float | None = None) -> Tensor:
+    """10 log10(max(power, amin)); with `top_db`, floored that far below each item's own maximum."""
+    db = 10.0 * torch.log10(power.clamp_min(amin))
+    if top_db is None:
+        return db
+    peak = db.flatten(1).amax(dim=1).reshape(-1, *[1] * (db.ndim - 1))
+    return torch.maximum(db, peak - top_db)
+
+
+def mel_power(power: Tensor, config: AudioConfig) -> Tensor:
+    """Mel spectrogram (B, n_mels, T) of a power spectrogram (B, n_fft // 2 + 1, T)."""
+    return _mel_basis(config, str(power.device)) @ power
+
+
+def log_mel(waveform: Tensor, config: AudioConfig) -> Tensor:
+    """Log-mel spectrogram in dB, (B, n_mels, T), of `waveform` (B, n_samples).
+
+    dB = 10 log10(max(mel power, 1e-10)): absolute level, no reference, no `top_db`.
+    """
+    return power_to_db(mel_power(stft(waveform, config).abs() ** 2, config), amin=config.amin)
+
+
+def log_mel_at_level(
+    waveform: np.ndarray,
+    config: AudioConfig,
+    *,
+    level_dbfs: float = -20.0,
+    top_db: float | None = None,
+    device: str = "cpu",
+) -> Tensor:
+    """Log-mel in dB (1, n_mels, T) of `waveform` (n_samples,) as if its RMS level were `level_dbfs`.
+
+    So that networks and distances hear every clip equally loud. Nothing is clipped: no sample is written.
+    """
+    scaled = waveform * np.float32(10 ** ((level_dbfs - rms_dbfs(waveform)) / 20))
+    power = stft(torch.from_numpy(scaled).to(device)[None], config).abs() ** 2
+    return power_to_db(mel_power(power, config), amin=config.amin, top_db=top_db)
+
+
+def mfcc(log_mel_db: Tensor, config: AudioConfig, *, top_db: float | None = TOP_DB) -> Tensor:
+    """MFCC (B, n_mfcc, T): orthonormal DCT-II over the mel bands of a log-mel (B, n_mels, T).
+
+    `librosa.feature.mfcc` floors the log-mel 80 dB below its maximum first; so does this, per item.
+    """
+    if top_db is not None:
+        peak = log_mel_db.flatten(1).amax(dim=1)[:, None, None]
+        log_mel_db = torch.maximum(log_mel_db, peak - top_db)
+    bands = torch.arange(config.n_mels, device=log_mel_db.device, dtype=torch.float64) + 0.5
+    k = torch.arange(config.n_mfcc, device=log_mel_db.device, dtype=torch.float64)[:, None]
+    dct = torch.cos(np.pi / config.n_mels * k * bands) * np.sqrt(2.0 / config.n_mels)
+    dct[0] /= np.sqrt(2.0)
+    return dct.to(log_mel_db.dtype) @ log_mel_db
+
+
+def frequencies(config: AudioConfig, device: torch.device | str = "cpu") -> Tensor:
+    """Centre frequencies in Hz of the STFT's bins, (n_fft // 2 + 1, 1)."""
+    return torch.linspace(0, config.sample_rate / 2, config.n_fft // 2 + 1, device=device)[:, None]
+
+
+def _distribution(magnitude: Tensor) -> Tensor:
+    total = magnitude.sum(dim=1, keepdim=True)
+    return magnitude / torch.where(total > 0, total, 1.0)
+
+
+def spectral_centroid(magnitude: Tensor, config: AudioConfig) -> Tensor:
+    """Mean frequency in Hz, (B, 1, T), of the magnitude spectrum (B, F, T) read as a distribution."""
+    f = frequencies(config, magnitude.device)
+    return (f * _distribution(magnitude)).sum(dim=1, keepdim=True)
+
+
+def spectral_bandwidth(magnitude: Tensor, config: AudioConfig) -> Tensor:
+    """Standard deviation in Hz around the centroid, (B, 1, T): sqrt(sum_f p(f) (f - centroid)^2)."""
+    deviation = frequencies(config, magnitude.device) - spectral_centroid(magnitude, config)
+    return (_distribution(magnitude) * deviation**2).sum(dim=1, keepdim=True).sqrt()
+
+
+def spectral_rolloff(magnitude: Tensor, config: AudioConfig) -> Tensor:
+    """Lowest frequency in Hz, (B, 1, T), below which 85 % of the magnitude lies."""
+    cumulative = magnitude.cumsum(dim=1)
+    reached = cumulative >= ROLLOFF * cumulative[:, -1:]
+    first = reached.int().argmax(dim=1, keepdim=True)
+    return frequencies(config, magnitude.device)[:, 0][first]
+
+
+def spectral_flatness(power: Tensor, *, amin: float = 1e-10) -> Tensor:
+    """Geometric over arithmetic mean of the power spectrum (B, F, T): (B, 1, T), 0 tone, 1 noise."""
+    power = power.clamp_min(amin)
+    return power.log().mean(dim=1, keepdim=True).exp() / power.mean(dim=1, keepdim=True)
+
+
+def spectral_contrast(magnitude: Tensor, config: AudioConfig) -> Tensor:
+    """Peak minus valley in dB of octave bands above 200 Hz, (B, 7, T) (Jiang et al., ICME 2002).
+
+    Peak and valley are the means of the top and bottom 2 % of each band's magnitudes.
+    """
+    f = frequencies(config)[:, 0].numpy()
+    edges = np.concatenate([[0.0], CONTRAST_F_MIN * 2.0 ** np.arange(CONTRAST_BANDS + 1)])
+    by_frame = magnitude.transpose(1, 2).contiguous()  # topk is fast along the last axis only
+    peaks, valleys = [], []
+    for band, (low, high) in enumerate(pairwise(edges)):
+        bins = np.flatnonzero((f >= low) & (f <= high))
+        first = bins[0] - (band > 0)  # librosa's bands overlap their lower neighbour by one bin
+        last = len(f) - 1 if band == CONTRAST_BANDS else bins[-1]
+        n = max(int(np.rint(CONTRAST_QUANTILE * (last - first + 1))), 1)
+        stop = last + 1 if band == CONTRAST_BANDS else last
+        inside = by_frame[..., first:stop]
+        valleys.append(inside.topk(n, largest=False).values.mean(dim=-1))
+        peaks.append(inside.topk(n).values.mean(dim=-1))
+    peak, valley = torch.stack(peaks, 1), torch.stack(valleys, 1)
+    return power_to_db(peak, top_db=TOP_DB) - power_to_db(valley, top_db=TOP_DB)
+
+
+def chroma(power: Tensor, config: AudioConfig) -> Tensor:
+    """Energy per pitch class, (B, 12, T), C first, each frame's maximum 1; tuning fixed at A440."""
+    raw = _chroma_basis(config, str(power.device)) @ power
+    peak = raw.amax(dim=1, keepdim=True)
+    return raw / torch.where(peak > torch.finfo(raw.dtype).tiny, peak, 1.0)
+
+
+def _frames(signal: Tensor, config: AudioConfig) -> Tensor:
+    return signal.unfold(-1, config.n_fft, config.hop_length)  # (B, T, n_fft)
+
+
+def rms(waveform: Tensor, config: AudioConfig) -> Tensor:
+    """Root-mean-square amplitude (B, 1, T) of centred frames of n_fft samples."""
+    half = config.n_fft // 2
+    padded = nn.functional.pad(waveform, (half, half))
+    return _frames(padded, config).square().mean(dim=-1).sqrt()[:, None]
+
+
+def zero_crossing_rate(waveform: Tensor, config: AudioConfig) -> Tensor:
+    """Sign changes per sample (B, 1, T), in 0..1, of centred frames of n_fft samples."""
+    half = config.n_fft // 2
+    padded = nn.functional.pad(waveform[:, None], (half, half), mode="replicate")[:, 0]
+    negative = torch.signbit(torch.where(padded.abs() <= 1e-10, 0.0, padded))
+    # count[:, i]: changes up to sample i, so a frame's changes are one difference, not a sum
+    count = nn.functional.pad((negative[:, 1:] != negative[:, :-1]).cumsum(dim=1), (1, 0))
+    starts, ends = count[:, : -config.n_fft + 1], count[:, config.n_fft - 1 :]
+    return (ends - starts)[:, None, :: config.hop_length] / config.n_fft
+
+
+def descriptors(waveform: Tensor, spectrum: Tensor, config: AudioConfig) -> dict[str, Tensor]:
+    """Frame-wise descriptors of `waveform` (B, n_samples) with its `spectrum` (B, F, T).
+
+    Returns
+    -------
+    dict of tensors (B, rows, T); names and numbers of rows as in `DESCRIPTORS`
+    """
+    magnitude = spectrum.abs()
+    power = magnitude**2
+    return {
+        "zero_crossing_rate": zero_crossing_rate(waveform, config),
+        "centroid": spectral_centroid(magnitude, config),
+        "bandwidth": spectral_bandwidth(magnitude, config),
+        "rolloff": spectral_rolloff(magnitude, config),
+        "contrast": spectral_contrast(magnitude, config),
+        "flatness": spectral_flatness(power),
+        "rms": rms(waveform, config),
+        "chroma": chroma(power, config),
+    }
+
+
+def tempo(log_mel_db: Tensor, config: AudioConfig) -> np.ndarray:
+    """Tempo in beats per minute, (B,), by librosa's autocorrelation of the onset envelope.
+
+    As in librosa, the log-mel is floored 80 dB below each item's maximum first.
+    """
+    log_mel_db = torch.maximum(log_mel_db, log_mel_db.amax(dim=(1, 2), keepdim=True) - TOP_DB)
+    return np.array(
+        [
+            librosa.feature.tempo(
+                onset_envelope=librosa.onset.onset_strength(S=item, sr=config.sample_rate),
+                sr=config.sample_rate,
+                hop_length=config.hop_length,
+            )[0]
+            for item in log_mel_db.cpu().numpy()
+        ]
+    )
+
+
+def style_features(waveform: Tensor, config: AudioConfig) -> Tensor:
+    """MFCC and descriptors stacked frame by frame: (B, n_mfcc + 25, T), the style encoder's input.
+
+    Flatness and RMS are in dB here: they span decades, and standardised as they are their variance
+    would be that of a few loud or noisy frames.
+    """
+    spectrum = stft(waveform, config)
+    mel_db = power_to_db(mel_power(spectrum.abs() ** 2, config), amin=config.amin)
+    rows = descriptors(waveform, spectrum, config)
+    rows["flatness"] = power_to_db(rows["flatness"], amin=config.amin)
+    rows["rms"] = power_to_db(rows["rms"] ** 2, amin=config.amin)
+    return torch.cat([mfcc(mel_db, config), *rows.values()], dim=1)
+
+
+def style_feature_names(config: AudioConfig) -> list[str]:
+    """Names of the rows of `style_features`."""
+    names = [f"mfcc {i}" for i in range(config.n_mfcc)]
+    for name, rows in DESCRIPTORS.items():
+        names += [name] if rows == 1 else [f"{name} {i}" for i in range(rows)]
+    return names
+
+
+PERCENTILES = (10, 25, 50, 75, 90)
+
+
+def functionals(rows: Tensor) -> Tensor:
+    """Distribution over time of every row of `rows` (B, F, T): (B, 7 F), the order of events lost.
+
+    Mean, standard deviation, then the percentiles 10, 25, 50, 75 and 90, all F rows at a time.
+    """
+    levels = torch.tensor(PERCENTILES, dtype=rows.dtype, device=rows.device) / 100
+    percentiles = rows.quantile(levels, dim=2).transpose(0, 1).flatten(1)  # (B, 5 F)
+    return torch.cat([rows.mean(dim=2), rows.std(dim=2, correction=0), percentiles], dim=1)
+
+
+def functional_names(names: list[str]) -> list[str]:
+    """Names of the columns of `functionals` for rows called `names`."""
+    kinds = ["mean", "std", *(f"percentile {p}" for p in PERCENTILES)]
+    return [f"{kind} of {name}" for kind in kinds for name in names]
+
+
+def segments(
+    function,
+    waveforms: Tensor,
+    valid: list[int],
+    config: AudioConfig,
+    *,
+    n_frames: int = 128,
+    device: str = "cpu",
+) -> tuple[Tensor, Tensor]:
+    """Features of clips, cut into segments of equal length without overlap.
+
+    Parameters
+    ----------
+    function : (waveform (B, n_samples), config) -> (B, rows, T), e.g. `log_mel`, `style_features`
+    waveforms : (n_tracks, n_samples)
+    valid : samples of each clip before its padding; segments that reach into the padding are left
+        out, but every clip gives at least one
+    n_frames : frames of a segment; 128 are 2.97 s
+
+    Returns
+    -------
+    segments : (N, rows, n_frames) on `device`
+    track : (N,) index of the clip of each segment
+    """
+    cut, track = [], []
+    for index, (waveform, n_valid) in enumerate(zip(waveforms, valid, strict=True)):
+        x = function(waveform[None].to(device), config)[0]
+        count = max(1, min(n_valid // config.hop_length, x.shape[1]) // n_frames)
+        x = nn.functional.pad(x, (0, max(0, n_frames - x.shape[1])))[:, : count * n_frames]
+        cut.append(x.unflatten(1, (count, n_frames)).transpose(0, 1))
+        track += [index] * count
+    return torch.cat(cut), torch.tensor(track, device=device)
+
+
+def temporal_features(
+    waveforms: Tensor, valid: list[int], config: AudioConfig, *, n_frames: int = 128
+) -> Tensor:
+    """Tempo of its clip in beats per minute, mean RMS and mean zero-crossing rate of each segment.
+
+    (N, 3), in the order of `segments` with the same `n_frames`: the scalars that the report joined to
+    its spectrogram models (II.B.1, II.B.2).
+    """
+
+    def levels(waveform: Tensor, config: AudioConfig) -> Tensor:
+        return torch.cat([rms(waveform, config), zero_crossing_rate(waveform, config)], dim=1)
+
+    by_frame, track = segments(levels, waveforms, valid, config, n_frames=n_frames)
+    clips = [w[None, :n] for w, n in zip(waveforms, valid, strict=True)]
+    bpm = [float(tempo(log_mel(clip, config), config)[0]) for clip in clips]
+    return torch.cat([torch.tensor(bpm)[track, None], by_frame.mean(dim=2)], dim=1)
+
+
+class Standardizer(nn.Module):
+    """(x - mean) / std per row, and back. Rows are axis 1 of (B, rows, T) or (B, rows)."""
+
+    def __init__(self, rows: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(rows))
+        self.register_buffer("std", torch.ones(rows))
+
+    def fit(self, x: Tensor) -> Standardizer:
+        """Set mean and standard deviation from `x` (B, rows, ...); a constant row keeps std 1."""
+        by_row = x.transpose(0, 1).flatten(1).double()
+        std = by_row.std(dim=1)
+        self.mean.copy_(by_row.mean(dim=1))
+        self.std.copy_(torch.where(std > 1e-6, std, 1.0))
+        return self
+
+    def _shaped(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        shape = (1, -1) + (1,) * (x.ndim - 2)
+        return self.mean.reshape(shape), self.std.reshape(shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, std = self._shaped(x)
+        return (x - mean) / std
+
+    def inverse(self, x: Tensor) -> Tensor:
+        mean, std = self._shaped(x)
+        return x * std + mean

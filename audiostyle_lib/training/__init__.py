@@ -1,0 +1,1 @@
+"""Training of every model, over one visible loop that resumes."""

@@ -1,0 +1,65 @@
+"""The bench compares methods that do the same work; nothing here depends on how fast they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from audiostyle_lib.__main__ import main
+from audiostyle_lib.evaluation import speed
+
+
+@pytest.fixture(scope="module")
+def rows(config, clip):
+    return speed.run(clip(1.0), config, repeats=1, progress=lambda line: None)
+
+
+def test_ours_comes_first_in_every_task_and_is_the_unit(rows):
+    for task in speed.TASKS:
+        mine = [row for row in rows if row.task == task]
+        assert len(mine) >= 2 and mine[0].method == "ours" and mine[0].ratio == 1.0
+        assert all(row.ratio == pytest.approx(row.seconds / mine[0].seconds) for row in mine)
+
+
+def test_the_methods_of_a_task_do_the_same(rows, config, clip):
+    ours, theirs = speed.TASKS["waveform to log-mel"](clip(1.0), config).values()
+    np.testing.assert_allclose(ours()[0], theirs(), atol=0.01)
+    quality = {(r.task, r.method): r for r in rows}
+    for name in ("librosa", "torchaudio"):
+        other = quality["Griffin-Lim, 32 iterations", name]
+        mine = quality["Griffin-Lim, 32 iterations", "ours"]
+        assert mine.spectral_convergence < other.spectral_convergence + 3
+        assert other.spectral_convergence < -10
+        assert mine.visqol > 4
+    mel = [r for r in rows if r.task == "log-mel to waveform"]
+    assert mel[0].log_mel_l1 < mel[-1].log_mel_l1
+
+
+def test_shortest_time_counts_and_the_first_call_does_not():
+    calls = {"a": 0, "b": 0}
+
+    def method(name):
+        def run():
+            calls[name] += 1
+
+        return run
+
+    seconds = speed.shortest_seconds({n: method(n) for n in calls}, repeats=4)
+    assert calls == {"a": 5, "b": 5} and all(np.isfinite(v) for v in seconds.values())
+
+
+def test_command_prints_a_line_a_row(clip, tmp_path, capsys):
+    import soundfile
+
+    soundfile.write(tmp_path / "a.wav", clip(0.5), 22_050)
+    assert main(["bench", str(tmp_path / "a.wav"), "--seconds", "0.5", "--repeats", "1"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("ours") >= len(speed.TASKS) and "librosa mel_to_audio" in out
+
+
+@pytest.mark.parametrize("bad", [("--seconds", "0.1"), ("--seconds", "nan"), ("--repeats", "0")])
+def test_command_refuses_what_cannot_be_measured(bad, capsys):
+    with pytest.raises(SystemExit) as error:
+        main(["bench", *bad])
+    assert error.value.code == 2
+    assert "at least" in capsys.readouterr().err.splitlines()[-1]
