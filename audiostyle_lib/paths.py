@@ -30,7 +30,7 @@ def in_checkout() -> bool:
 
 
 def require_checkout(what: str) -> None:
-    """Raise `FileNotFoundError` saying that `what` needs the project's notebooks, if they are not there."""
+    """Raise `FileNotFoundError` if the notebooks, which `what` needs, are not there."""
     if not in_checkout():
         raise FileNotFoundError(
             f"{what} needs the notebooks, which an installed package does not have: "

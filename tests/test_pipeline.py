@@ -6,16 +6,20 @@ import ast
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import papermill
 import pytest
+import soundfile
 
-from audiostyle_lib import paths
-from audiostyle_lib.course import pipeline, run
+from audiostyle_lib import bands, paths
+from audiostyle_lib.__main__ import main
+from audiostyle_lib.course import pipeline, report, run
 
 NOTEBOOKS = [paths.NOTEBOOKS / f"{name}.ipynb" for name in pipeline.DEPENDS]
 
@@ -69,12 +73,14 @@ def test_a_run_leaves_notebooks_figures_metrics_and_report(smoke):
     for figure in ("fig1_genres", "fig2_architecture", "fig3_content_vae", "fig4_style_encoder"):
         assert (smoke / f"{figure}.svg").stat().st_size > 2000
         assert (smoke / f"{figure}.png").stat().st_size > 2000
-    metrics, provenance = run.read_metrics(smoke)
-    assert {m["notebook"] for m in metrics} == set(pipeline.DEPENDS) - {"11_report"}
-    assert all(m["definition"] and m["unit"] and m["n"] > 0 and m["cell"] for m in metrics)
-    assert {p["profile"] for p in provenance.values()} == {"smoke"}
+    found = run.read_run(smoke)
+    assert {m["notebook"] for m in found.metrics} == set(pipeline.DEPENDS) - {"11_report"}
+    assert all(m["definition"] and m["unit"] and m["n"] > 0 and m["cell"] for m in found.metrics)
+    speeds = {m["name"] for m in found.metrics if m["tolerance"] is None}
+    assert speeds and speeds == {m["name"] for m in found.metrics if m["unit"] == "s/s"}
+    assert {p["profile"] for p in found.provenance.values()} == {"smoke"}
     page = (smoke / "report.md").read_text()
-    assert all(f"| {m['name']} |" in page for m in metrics)
+    assert all(f"| {m['name']} |" in page for m in found.metrics)
 
 
 def test_a_second_run_does_nothing(smoke, environment):
@@ -82,6 +88,7 @@ def test_a_second_run_does_nothing(smoke, environment):
     result = reproduce(environment, "--corpus", "bands")
     assert result.returncode == 0
     assert "started" not in result.stdout
+    assert result.stdout.splitlines()[-1].startswith("no reference to compare with")
     assert before == {f: f.stat().st_mtime_ns for f in smoke.rglob("*") if f.is_file()}
 
 
@@ -122,7 +129,7 @@ def test_the_pipeline_on_real_clips(gtzan_subset, environment, tmp_path_factory)
     }
     result = reproduce(env)  # corpus auto finds the clips
     assert result.returncode == 0, (result.stdout + result.stderr)[-5000:]
-    _, provenance = run.read_metrics(folder / "smoke-gtzan")
+    provenance = run.read_run(folder / "smoke-gtzan").provenance
     assert {p["corpus"] for p in provenance.values()} == {"gtzan"}
     assert (folder / "smoke-gtzan" / "fig3_content_vae.svg").is_file()
 
@@ -144,6 +151,183 @@ def test_a_failing_cell_is_named_and_leaves_no_output(tmp_path, monkeypatch, cap
     assert "1 / 0" in message
     assert not out.exists() and out.with_suffix(".failed.ipynb").exists()
     assert "05_content_vae | before" in capsys.readouterr().out
+
+
+def test_a_last_line_without_newline_is_shown(capsys):
+    stream = pipeline.PrefixedStream("05")
+    stream.write("one\ntw")
+    stream.write("o")
+    stream.end()
+    stream.end()
+    assert capsys.readouterr().out == "05 | one\n05 | two\n"
+
+
+def test_what_a_notebook_needs():
+    assert pipeline.needed(["7"]) == ["05_content_vae", "06_style_encoder", "07_recombination"]
+    assert pipeline.needed(["2", "01_data"]) == ["01_data", "02_features"]
+    assert pipeline.needed(None) == list(pipeline.DEPENDS)
+    with pytest.raises(ValueError, match="no notebook '12'"):
+        pipeline.needed(["12"])
+
+
+def test_reproduce_outside_of_a_checkout_is_one_line(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    assert main(["reproduce"]) == 2
+    message = capsys.readouterr().err
+    assert "reproduce needs the notebooks" in message and message.count("\n") == 1
+
+
+# A checkout with small notebooks ------------------------------------------------------------------
+
+SMALL = """from audiostyle_lib.course.run import open_run
+run = open_run("{name}", profile=profile, corpus=corpus, seed=seed, device=device)
+run.save_figure(plt.figure(figsize=(1, 1)), "{figure}")
+run.record_metric(
+    "metric of {name}", {value}, split="test", unit="1", definition="d", trivial=0.0, n=1
+)
+print("no newline at the end of {name}", end="")"""
+
+
+class Checkout:
+    """A copy of the package with small notebooks and a GTZAN of its own, under git.
+
+    The folder has a space in its name, and so has the environment.
+    """
+
+    def __init__(self, folder: Path):
+        self.root, self.gtzan = folder / "my checkout", folder / "my gtzan"
+        self.python = folder / "my environment" / "bin" / "python"
+        self.python.parent.parent.symlink_to(sys.prefix)
+        shutil.copytree(
+            paths.PACKAGE,
+            self.root / "audiostyle_lib",
+            ignore=shutil.ignore_patterns("__pycache__"),
+        )
+        for name in ("Snakefile", ".gitignore", "pyproject.toml"):
+            shutil.copy(paths.ROOT / name, self.root)
+        for name in pipeline.DEPENDS:
+            self.write_notebook(name, 1.0)
+        (self.root / "README.md").write_text(f"{report.BEGIN}\nnothing yet\n{report.END}\n")
+        for genre in bands.GENRES:
+            for k in range(3):
+                self.write_clip(genre, k)
+        self.git("init")
+        self.commit()
+
+    def git(self, *arguments) -> str:
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
+        return subprocess.run(
+            command, cwd=self.root, capture_output=True, text=True, check=True
+        ).stdout
+
+    def commit(self) -> None:
+        self.git("add", ".")
+        self.git("commit", "-m", "all")
+
+    def write_notebook(self, name: str, value: float) -> None:
+        parameters = 'profile = "smoke"\ncorpus = "auto"\nseed = 0\ndevice = "auto"'
+        source = SMALL.format(name=name, value=value, figure=f"fig{name[:2]}_small")
+        cells = [
+            nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}, id="a"),
+            nbformat.v4.new_code_cell(f"import matplotlib.pyplot as plt\n{source}", id="b"),
+        ]
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+        (self.root / "notebooks").mkdir(exist_ok=True)
+        nbformat.write(notebook, self.root / "notebooks" / f"{name}.ipynb")
+
+    def write_clip(self, genre: str, k: int, *, seed: int = 0) -> None:
+        (self.gtzan / genre).mkdir(parents=True, exist_ok=True)
+        noise = 0.1 * np.random.default_rng([seed, k, *genre.encode()]).standard_normal(22050)
+        soundfile.write(self.gtzan / genre / f"{genre}.{k:05d}.wav", noise, 22050)
+
+    def reproduce(self, *arguments: str) -> list[str]:
+        """Lines that it prints; fails unless the exit code is 0."""
+        env = {k: v for k, v in os.environ.items() if not k.startswith("AUDIOSTYLE_")}
+        env |= {"PYTHONPATH": str(self.root), "AUDIOSTYLE_GTZAN": str(self.gtzan)}
+        command = [
+            self.python,
+            "-m",
+            "audiostyle_lib",
+            "reproduce",
+            "--profile",
+            "smoke",
+            *arguments,
+        ]
+        result = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+            env=env,
+            cwd=self.root,
+        )
+        assert result.returncode == 0, (result.stdout + result.stderr)[-5000:]
+        return result.stdout.splitlines()
+
+    def stored(self, name: str) -> dict:
+        metrics = json.loads((self.root / "figures/smoke-gtzan/metrics.json").read_text())[
+            "metrics"
+        ]
+        (found,) = (m for m in metrics if m["notebook"] == name)
+        return found
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    return Checkout(tmp_path)
+
+
+def test_a_run_follows_its_corpus_and_leaves_the_checkout_clean(checkout):
+    lines = checkout.reproduce("--only", "2")
+    assert "02_features | started" in lines
+    assert "02_features | no newline at the end of 02_features" in lines
+    assert lines[-1] == "no reference to compare with: there is no figures/smoke-gtzan"
+    assert checkout.git("status", "--short") == ""
+    assert "02_features | started" not in checkout.reproduce("--only", "2")
+    checkout.write_clip("jazz", 3)
+    lines = checkout.reproduce("--only", "2")
+    assert "02_features | started" in lines
+    assert any(line.startswith("gtzan: 31 usable tracks") for line in lines)
+    checkout.write_clip("jazz", 3, seed=1)  # the same size
+    assert "02_features | started" in checkout.reproduce("--only", "2")
+    checkout.gtzan = shutil.copytree(checkout.gtzan, checkout.gtzan.with_name("another"))
+    (checkout.gtzan / "rock" / "rock.00000.wav").unlink()
+    assert "02_features | started" in checkout.reproduce("--only", "2")
+
+
+def test_a_deleted_corpus_is_rendered_again(checkout):
+    checkout.reproduce("--only", "2", "--corpus", "bands")
+    rendered = checkout.root / "data" / "bands"
+    assert checkout.git("status", "--short") == ""
+    shutil.rmtree(rendered)
+    checkout.reproduce("--only", "2", "--corpus", "bands")
+    assert len(list(rendered.rglob("*.flac"))) == 40
+
+
+def test_store_after_only_keeps_the_rest_of_the_reference(checkout):
+    checkout.reproduce("--only", "2", "7", "--store")
+    reference = checkout.root / "figures" / "smoke-gtzan"
+    stored = {"02_features", "05_content_vae", "06_style_encoder", "07_recombination"}
+    assert {f.name for f in reference.glob("fig*.png")} == {f"fig{n[:2]}_small.png" for n in stored}
+    assert json.loads((reference / "metrics.json").read_text())["provenance"].keys() == stored
+    assert (reference / "report.md").is_file()
+    changed = checkout.git("status", "--short", "notebooks").split()[1::2]
+    assert changed == [f"notebooks/{name}.ipynb" for name in sorted(stored)]
+    executed = nbformat.read(checkout.root / "notebooks" / "02_features.ipynb", as_version=4)
+    assert [c.id for c in executed.cells] == ["a", "b"] and executed.cells[1].outputs
+    checkout.commit()
+
+    checkout.write_notebook("02_features", 2.0)
+    checkout.write_notebook("06_style_encoder", 3.0)
+    lines = checkout.reproduce("--only", "2", "--store")
+    assert lines[-2:] == [
+        "3 of 4 metrics agree with figures/smoke-gtzan, these do not:",
+        "  metric of 02_features, test: 2, reference 1 (tolerance 0.01)",
+    ]
+    assert checkout.stored("02_features")["value"] == 2.0
+    assert checkout.stored("06_style_encoder")["value"] == 1.0
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda n: n.stem)

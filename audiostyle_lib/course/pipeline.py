@@ -1,18 +1,23 @@
-"""The notebooks as one run: what depends on what, and how one of them is executed.
+"""The notebooks as one run: what depends on what, how one is executed, how a run is stored.
 
-The ``Snakefile`` and ``audiostyle reproduce`` are two doors to the same rules.
+``audiostyle reproduce`` runs the rules in the ``Snakefile``, which run each notebook by
+``python -m audiostyle_lib.course.pipeline``.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from .. import paths
+from .. import corpora, paths
+from . import report
+from .run import read_run, write_metrics
 
 # notebook -> the notebooks whose checkpoints or metrics it reads
 DEPENDS: dict[str, tuple[str, ...]] = {
@@ -43,7 +48,10 @@ class NotebookError(RuntimeError):
 
 
 class PrefixedStream:
-    """Text stream that writes whole lines, each behind a label: several notebooks run at once."""
+    """Text stream that writes whole lines, each behind a label: several notebooks run at once.
+
+    `end` writes what came after the last newline.
+    """
 
     def __init__(self, label: str, stream=None):
         self.label, self.stream, self.pending = label, stream or sys.stdout, ""
@@ -56,9 +64,22 @@ class PrefixedStream:
     def flush(self) -> None:
         self.stream.flush()
 
+    def end(self) -> None:
+        if self.pending:
+            self.write("\n")
+
 
 def execute(name: str, output: Path, parameters: dict) -> None:
-    """Run the notebook called `name` through papermill to `output`; show what it prints.
+    """Run a notebook through papermill and show what it prints.
+
+    Parameters
+    ----------
+    name : str
+        Of the notebook, without suffix.
+    output : Path
+        Where the executed notebook goes.
+    parameters : dict
+        Values for the notebook's cell of parameters.
 
     Raises
     ------
@@ -69,7 +90,7 @@ def execute(name: str, output: Path, parameters: dict) -> None:
     import papermill
 
     os.environ["AUDIOSTYLE_BATCH"] = "1"
-    started = time.perf_counter()
+    started, printed = time.perf_counter(), PrefixedStream(name)
     print(f"{name} | started", flush=True)
     failed = Path(output).with_suffix(".failed.ipynb")
     failed.parent.mkdir(parents=True, exist_ok=True)
@@ -80,11 +101,13 @@ def execute(name: str, output: Path, parameters: dict) -> None:
             parameters=parameters,
             progress_bar=False,
             kernel_name="python3",
-            stdout_file=PrefixedStream(name),
+            stdout_file=printed,
             extra_arguments=["--log-level=ERROR"],  # of the kernel, which warns of its transport
         )
     except papermill.PapermillExecutionError as error:
         raise NotebookError(_describe(name, error, failed)) from None
+    finally:
+        printed.end()
     failed.replace(output)
     print(f"{name} | finished in {time.perf_counter() - started:.0f} s", flush=True)
 
@@ -97,14 +120,48 @@ def _describe(name: str, error, failed: Path) -> str:
     return "\n".join([*lines, f"  the notebook up to there: {failed}"])
 
 
-def reproduce(
-    *, profile: str, corpus: str, seed: int, device: str, cores: int, only: list[str] | None = None
-) -> int:
-    """Run what is not up to date, as the DAG in the Snakefile; return snakemake's exit code.
+def listing(folder: Path) -> str:
+    """Hash over the paths, sizes and times of change of a corpus's files, none of which is read.
 
     Parameters
     ----------
-    only : names or numbers of notebooks; they and what they depend on are run. All if None.
+    folder : Path
+        The corpus, in any of the layouts of `corpora.find_root`.
+    """
+    root = corpora.find_root(folder)
+    files = [f for f in root.glob("*/*") if f.suffix.lower() in corpora.SUFFIXES and f.is_file()]
+    files += root.glob("manifest.json")
+    stats = [(f.relative_to(root).as_posix(), f.stat()) for f in sorted(files)]
+    lines = "".join(f"{name} {stat.st_size} {stat.st_mtime_ns}\n" for name, stat in stats)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def reproduce(
+    *, profile: str, corpus: str, seed: int, device: str, cores: int, only: list[str] | None = None
+) -> int:
+    """Run what is not up to date, as the DAG in the Snakefile says.
+
+    Parameters
+    ----------
+    profile, corpus : str
+        The run is ``paths.runs() / f"{profile}-{corpus}"``.
+    seed : int
+    device : str
+        "cpu", "cuda" or "auto".
+    cores : int
+        Of the CPU, to be shared by the notebooks that run at the same time.
+    only : list of str, optional
+        Names or numbers of notebooks; they and what they depend on are run. All if None.
+
+    Returns
+    -------
+    int
+        Snakemake's exit code, 0 if every notebook ran.
+
+    Raises
+    ------
+    ValueError
+        If there is no notebook of such a name or number.
     """
     targets = [_named(text) for text in only or ["11_report"]]
     _compile_librosa()
@@ -113,7 +170,7 @@ def reproduce(
         sys.executable, "-m", "snakemake", "--snakefile", str(paths.ROOT / "Snakefile"),
         "--directory", str(paths.ROOT), "--cores", str(cores), "--quiet", "all",
         "--rerun-triggers", "mtime", "params", "--rerun-incomplete", "--nolock",
-        *(str(folder / "notebooks" / f"{name}.ipynb") for name in targets),
+        "corpus", *(str(folder / "notebooks" / f"{name}.ipynb") for name in targets),
         "--config", f"profile={profile}", f"corpus={corpus}", f"seed={seed}", f"device={device}",
     ]  # fmt: skip
     return subprocess.run(command, check=False).returncode
@@ -135,25 +192,87 @@ def _named(text: str) -> str:
     return matches[0]
 
 
-def store(folder: Path) -> list[Path]:
-    """Copy a run's executed notebooks, outputs included, over the sources in ``notebooks/``.
+def needed(only: list[str] | None) -> list[str]:
+    """The notebooks that `only` names, by name or number, and those that they depend on; all if None."""
+    wanted = {_named(text) for text in only or ["11_report"]}
+    for name in reversed(DEPENDS):  # a notebook stands after those that it depends on
+        if name in wanted:
+            wanted.update(DEPENDS[name])
+    return [name for name in DEPENDS if name in wanted]
 
-    The parameters cell keeps its defaults; what papermill added is taken out.
+
+def store(folder: Path, *, only: list[str] | None = None) -> None:
+    """Make a run, or some notebooks of it, the committed reference.
+
+    Metrics, figures and report page go to ``figures/<profile>-<corpus>/``, the executed notebooks to
+    ``notebooks/`` and the headlines to the README. What the reference holds of other notebooks stays.
+    The large runs (`report.REFERENCES`) leave the notebooks and the README as they are.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run.
+    only : list of str, optional
+        Names or numbers of notebooks; they and what they depend on are stored. All if None.
     """
+    names, reference, kept = needed(only), paths.REFERENCES / folder.name, set()
+    reference.mkdir(parents=True, exist_ok=True)
+    _store_metrics(folder, reference, names)
+    for name in names:
+        executed = folder / "notebooks" / f"{name}.ipynb"
+        source = executed.read_text()
+        for file in (*folder.glob("fig*.*"), folder / "benchmark.json"):
+            if any(f'\\"{written}\\"' in source for written in (file.stem, file.name)):
+                shutil.copyfile(file, reference / file.name)
+                kept.add(reference / file.name)
+        if folder.name not in report.REFERENCES:
+            _store_notebook(executed, paths.NOTEBOOKS / f"{name}.ipynb")
+    for file in set(reference.glob("fig*.*")) - kept if only is None else ():
+        file.unlink()  # no notebook draws it any more
+    report.write(reference)
+    if folder.name not in report.REFERENCES:
+        report.update_readme(reference)
+
+
+def _store_metrics(folder: Path, reference: Path, names: list[str]) -> None:
+    """Put the metrics of these notebooks in place of those that the reference has of them."""
+    runs = [read_run(reference)] if (reference / "metrics.json").is_file() else []
+    metrics = [m for old in runs for m in old.metrics if m["notebook"] not in names]
+    provenance = {n: p for old in runs for n, p in old.provenance.items() if n not in names}
+    run = read_run(folder)
+    metrics += [m for m in run.metrics if m["notebook"] in names]
+    provenance |= {n: p for n, p in run.provenance.items() if n in names}
+    metrics.sort(key=lambda m: m["notebook"])
+    write_metrics(reference / "metrics.json", metrics, dict(sorted(provenance.items())))
+
+
+def _store_notebook(executed: Path, target: Path) -> None:
+    """Copy an executed notebook, outputs included, without what papermill added to it."""
     import nbformat
 
-    written = []
-    for name in DEPENDS:
-        notebook = nbformat.read(folder / "notebooks" / f"{name}.ipynb", as_version=4)
-        notebook.cells = [
-            c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])
-        ]
-        for cell in notebook.cells:
-            for key in ("papermill", "execution"):
-                cell.metadata.pop(key, None)
-        notebook.metadata.pop("papermill", None)
-        target = paths.NOTEBOOKS / f"{name}.ipynb"
-        with paths.written_beside(target) as temporary:
-            nbformat.write(notebook, temporary)
-        written.append(target)
-    return written
+    notebook = nbformat.read(executed, as_version=4)
+    notebook.cells = [
+        c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])
+    ]
+    for cell in notebook.cells:
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
+    notebook.metadata.pop("papermill", None)
+    with paths.written_beside(target) as temporary:
+        nbformat.write(notebook, temporary)
+
+
+def main(arguments: list[str]) -> int:
+    """Run one notebook for the Snakefile, given name, output, profile, corpus, seed and device."""
+    name, output, profile, corpus, seed, device = arguments
+    parameters = {"profile": profile, "corpus": corpus, "seed": int(seed), "device": device}
+    try:
+        execute(name, Path(output), parameters)
+    except NotebookError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,17 +1,17 @@
 """One page of every metric of a run, beside the report's values and those of the reference runs.
 
-For notebook 11, ``figures/<run>/report.md`` and the README.
+Used by ``notebooks/11_report.ipynb``, and for ``report.md`` in a run's folder and the README's table.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from dataclasses import dataclass
+import os
 from pathlib import Path
+from urllib.parse import quote
 
 from .. import paths
-from . import run
+from . import compare
+from .run import Results, number, read_run, shown, write_metrics
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 REFERENCES = ("long-bands", "long-gtzan")  # the largest runs, whose metrics are part of the project
@@ -24,41 +24,9 @@ FIGURES = {
 }
 
 
-@dataclass(frozen=True)
-class Results:
-    """Metrics and provenance that one run has left."""
-
-    name: str  # "<profile>-<corpus>"
-    metrics: list[dict]
-    provenance: dict[str, dict]  # by notebook
-
-    def find(self, metric: dict) -> dict | None:
-        """The run's own value of `metric` of another run: the same name and split."""
-        key = (metric["name"], metric["split"])
-        return next((m for m in self.metrics if (m["name"], m["split"]) == key), None)
-
-
-def read_run(folder: Path) -> Results:
-    """What the notebooks of a run recorded; from ``metrics.json`` where that is all there is.
-
-    Raises
-    ------
-    FileNotFoundError
-        If `folder` holds neither.
-    """
-    metrics, provenance = run.read_metrics(folder)
-    merged = folder / "metrics.json"
-    if not metrics and merged.is_file():
-        content = json.loads(merged.read_text())
-        metrics, provenance = content["metrics"], content["provenance"]
-    if not metrics:
-        raise FileNotFoundError(f"{folder}: no metrics of a run here; run `audiostyle reproduce`")
-    return Results(folder.name, metrics, provenance)
-
-
 def reference_runs(folder: Path) -> list[Results]:
-    """The reference runs that the project holds, without `folder` itself."""
-    found = [paths.ROOT / "figures" / name for name in REFERENCES]
+    """The large reference runs that the project holds, without `folder` itself."""
+    found = [paths.REFERENCES / name for name in REFERENCES]
     found = [f for f in found if f.resolve() != folder.resolve()]
     return [read_run(f) for f in found if (f / "metrics.json").is_file()]
 
@@ -76,16 +44,6 @@ def summary(run: Results) -> str:
     )
 
 
-def number(value: float | None, spread: float | None = None) -> str:
-    """`value` to four significant digits or, with a spread, to the digits that the spread leaves."""
-    if value is None:
-        return ""
-    if not spread:
-        return f"{value:.4g}"
-    digits = max(0, 1 - math.floor(math.log10(spread)))
-    return f"{value:.{digits}f} ± {spread:.{digits}f}"
-
-
 def _trivial(m: dict) -> str:
     return f"{number(m['trivial'])} {m['trivial_name']}".strip()
 
@@ -94,7 +52,7 @@ def _reference(metric: dict, run: Results) -> str:
     theirs = run.find(metric)
     if theirs is None:
         return ""
-    return f"{number(theirs['value'], theirs.get('spread'))} ({number(theirs['trivial'])})"
+    return f"{shown(theirs)} ({number(theirs['trivial'])})"
 
 
 def _link(m: dict, notebooks: str) -> str:
@@ -105,11 +63,22 @@ def _link(m: dict, notebooks: str) -> str:
 def table(
     run: Results, metrics: list[dict], references: list[Results], *, notebooks: str
 ) -> tuple[list[str], list[list[str]]]:
-    """Header and rows for some metrics of a run.
+    """Make the header and the rows for some metrics of a run.
 
     Parameters
     ----------
-    notebooks : path of the folder of notebooks as seen from where the table will stand
+    run : Results
+    metrics : list of dict
+        Entries of ``metrics.json``, one row each.
+    references : list of Results
+        Runs whose values get a column.
+    notebooks : str
+        Path of the folder of notebooks, with a slash at its end, as seen from where the table will stand.
+
+    Returns
+    -------
+    header : list of str
+    rows : list of list of str
     """
     header = ["metric", "split", "report", f"this run, {run.name}", "trivial predictor"]
     header += [f"{r.name} (trivial)" for r in references]
@@ -117,7 +86,7 @@ def table(
     rows = []
     for m in metrics:
         tracks = f"{m['tracks']} ({m['n']})" if m.get("tracks") else f"({m['n']})"
-        row = [m["name"], m["split"], number(m["report"]), number(m["value"], m.get("spread"))]
+        row = [m["name"], m["split"], number(m["report"]), shown(m)]
         row += [_trivial(m), *(_reference(m, r) for r in references)]
         row += [tracks, ("↑ " if m["higher_is_better"] else "↓ ") + m["unit"]]
         rows.append([*row, _link(m, notebooks)])
@@ -125,6 +94,7 @@ def table(
 
 
 def markdown_table(header: list[str], rows: list[list[str]]) -> str:
+    """A header and rows of cells as a table in Markdown."""
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
@@ -158,11 +128,13 @@ HOW_TO_READ = (
 
 
 def page(folder: Path) -> str:
-    """The report page of the run in `folder`, as Markdown."""
+    """Make the report page of the run or reference in `folder`, as Markdown."""
+    folder = Path(folder).resolve()
     run, references = read_run(folder), reference_runs(folder)
+    notebooks = quote(os.path.relpath(paths.NOTEBOOKS, folder)) + "/"
 
-    def shown(metrics: list[dict]) -> str:
-        return markdown_table(*table(run, metrics, references, notebooks="../../notebooks/"))
+    def as_table(metrics: list[dict]) -> str:
+        return markdown_table(*table(run, metrics, references, notebooks=notebooks))
 
     first = headlines(run.metrics)
     others = [m for m in run.metrics if m not in first]
@@ -172,22 +144,33 @@ def page(folder: Path) -> str:
     numbered = {name: f"{name}.png" for name in FIGURES if f"{name}.png" in figures}
     parts = ["# Results", f"This run: {summary(run)}."]
     parts += [f"Beside it, `{r.name}`: {summary(r)}." for r in references]
+    if folder.parent != paths.REFERENCES:
+        parts += ["## The run and its reference", f"```\n{compare.with_reference(folder)}\n```"]
     parts += [HOW_TO_READ, "## The report's numbers, and the most telling of ours"]
-    parts += [shown(first), "## Figures 1 to 4", figure_grid(numbered), "## Everything else"]
+    parts += [as_table(first), "## Figures 1 to 4", figure_grid(numbered), "## Everything else"]
     for notebook in dict.fromkeys(m["notebook"] for m in others):
         mine = [m for m in others if m["notebook"] == notebook]
-        parts += [f"### {notebook}", shown(mine)]
+        parts += [f"### {notebook}", as_table(mine)]
     parts += ["## Definitions", definitions(run.metrics), "## Other figures"]
     parts += [f"![{name}]({name})" for name in figures if name not in numbered.values()]
     return "\n\n".join(parts) + "\n"
 
 
 def write(folder: Path) -> Path:
-    """Write ``report.md`` and the merged ``metrics.json`` of the run in `folder`."""
+    """Write ``report.md`` and the merged ``metrics.json`` of the run in `folder`.
+
+    Returns
+    -------
+    Path
+        Of ``report.md``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If `folder` holds no metrics.
+    """
     run = read_run(folder)
-    with paths.written_beside(folder / "metrics.json") as temporary:
-        merged = {"provenance": run.provenance, "metrics": run.metrics}
-        temporary.write_text(json.dumps(merged, indent=1) + "\n")
+    write_metrics(folder / "metrics.json", run.metrics, run.provenance)
     text = page(folder)
     with paths.written_beside(folder / "report.md") as temporary:
         temporary.write_text(text)

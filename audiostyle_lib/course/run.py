@@ -1,12 +1,14 @@
 """A run and what it leaves behind: figures, metrics with their definitions, provenance.
 
-Every notebook begins with `open_run`. A run writes to ``figures/<profile>-<corpus>/``.
+Every notebook begins with `open_run`. A run writes to ``figures/runs/<profile>-<corpus>/``;
+``audiostyle reproduce --store`` makes it the committed reference ``figures/<profile>-<corpus>/``.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import math
 import platform
 import statistics
 import subprocess
@@ -21,11 +23,12 @@ from .. import config as cfg
 from .. import corpora, paths
 
 VERSIONS_OF = ("torch", "torchaudio", "librosa", "numpy", "symusic", "lightning-fabric")
+TOLERANCE = 0.01  # of a metric, unless its notebook says otherwise; `compare.agrees` says of what
 
 
 @dataclass
 class Run:
-    """One notebook's part of a run."""
+    """One notebook's part of a run; `folder` is that of the whole run."""
 
     notebook: str
     profile: cfg.Profile
@@ -44,19 +47,41 @@ class Run:
 
     @functools.cached_property
     def corpus(self) -> corpora.Corpus:
+        """The run's corpus, opened when first asked for; `bands` is rendered if it is not there."""
         return corpora.open_corpus(self.corpus_name, profile=self.profile, seed=self.seed)
 
     def checkpoint(self, name: str) -> Path:
+        """Where the trained model called `name` is kept, for this notebook and later ones."""
         return self.folder / "checkpoints" / f"{name}.safetensors"
 
     def load_split(self, split: str):
-        """Waveforms (n_tracks, n_samples) of a split and the valid samples of each."""
+        """Load the clips of a split at the profile's length.
+
+        Parameters
+        ----------
+        split : str
+            "train", "valid" or "test".
+
+        Returns
+        -------
+        waveforms : torch.Tensor [shape=(n_tracks, n_samples)]
+            Mono, at the sample rate of `config`.
+        valid : list of int
+            Samples of each clip before its padding begins.
+        """
         return corpora.load_waveforms(
             self.corpus.split(split), config=self.config, seconds=self.profile.clip_seconds
         )
 
     def save_figure(self, figure, name: str) -> None:
-        """Write `figure` as SVG and PNG, byte for byte the same on a re-run."""
+        """Write a figure as SVG and PNG, byte for byte the same on a re-run.
+
+        Parameters
+        ----------
+        figure : matplotlib.figure.Figure
+        name : str
+            File name without suffix, in quotes in the notebook: ``--store`` looks for it there.
+        """
         import matplotlib
 
         with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
@@ -79,42 +104,73 @@ class Run:
         higher_is_better: bool = False,
         tracks: int | None = None,
         headline: bool = False,
+        tolerance: float | None = TOLERANCE,
     ) -> dict:
         """Record one number with everything a reader needs to judge it, and write the run's JSON.
 
         Parameters
         ----------
-        name : what was measured, of which model
-        value : one number, or one a seed in the order of `seeds`; stored are their mean and, with
-            two or more, their sample standard deviation
-        split : the data it was measured on
-        unit : "dB", "s", ... or "1" for a pure number
-        definition : one sentence; names the source where there is one
-        trivial : the trivial predictor's value on the same data; None only where none can exist
-        n : number of items behind the value
-        trivial_name : which trivial predictor
-        report : the report's value, if it has one
-        tracks : number of tracks behind the value, where it is measured on tracks
-        headline : show it in the README although the report has no such value
+        name : str
+            What was measured, of which model.
+        value : float or sequence of float
+            One number, or one a seed in the order of `seeds`. Stored are their mean and, of two or more,
+            their sample standard deviation; those of a diverged training (NaN or infinite) are counted
+            and left out of both. The mean is None if all have diverged.
+        split : str
+            The data it was measured on.
+        unit : str
+            "dB", "s", "share" (of `n` items), ... or "1" for a pure number.
+        definition : str
+            One sentence; names the source where there is one.
+        trivial : float or None
+            The trivial predictor's value on the same data; None only where none can exist.
+        n : int
+            Number of items behind the value.
+        trivial_name : str
+            Which trivial predictor.
+        report : float, optional
+            The report's value.
+        higher_is_better : bool
+        tracks : int, optional
+            Number of tracks behind the value, where it is measured on tracks.
+        headline : bool
+            Show it in the README although the report has no such value.
+        tolerance : float or None
+            How far the value may be from the reference run's, see `compare.agrees`; larger where short
+            trainings vary from machine to machine, None for speeds, which are never compared.
+
+        Returns
+        -------
+        dict
+            The entry in ``metrics.json``.
         """
         values = [float(v) for v in (value if isinstance(value, Sequence) else [value])]
+        finite = [v for v in values if math.isfinite(v)]
         entry = {
-            "name": name, "value": statistics.fmean(values),
-            "spread": statistics.stdev(values) if len(values) > 1 else None, "seeds": len(values),
+            "name": name, "value": statistics.fmean(finite) if finite else None,
+            "spread": statistics.stdev(finite) if len(finite) > 1 else None, "seeds": len(values),
+            "diverged": len(values) - len(finite), "tolerance": tolerance,
             "split": split, "unit": unit, "definition": definition,
-            "trivial": None if trivial is None else float(trivial), "trivial_name": trivial_name,
+            "trivial": _finite(trivial), "trivial_name": trivial_name,
             "report": report, "n": int(n), "tracks": tracks, "higher_is_better": higher_is_better,
             "headline": headline, "notebook": self.notebook, "cell": _calling_cell(self.notebook),
         }  # fmt: skip
         self.metrics = [m for m in self.metrics if (m["name"], m["split"]) != (name, split)]
         self.metrics.append(entry)
-        text = json.dumps({"provenance": self.provenance(), "metrics": self.metrics}, indent=1)
-        with paths.written_beside(self.folder / "metrics" / f"{self.notebook}.json") as temporary:
-            temporary.write_text(text + "\n")
+        write_metrics(
+            self.folder / "metrics" / f"{self.notebook}.json", self.metrics, self.provenance()
+        )
         return entry
 
     def provenance(self) -> dict:
-        """Where a result comes from: profile, corpus and its hash, seed, device, versions, commit."""
+        """Where a result comes from.
+
+        Returns
+        -------
+        dict
+            Profile, corpus and its hash, seed, number of seeds, device, commit ("-dirty" where tracked
+            files were changed), versions, and the seconds since the notebook began.
+        """
         return {
             "profile": self.profile.name, "corpus": self.corpus_name,
             "corpus_sha256": self.corpus.sha256, "seed": self.seed, "seeds": self.profile.seeds,
@@ -149,9 +205,21 @@ def open_run(
 
     Parameters
     ----------
-    notebook : the notebook's name, as in ``"05_content_vae"``
-    profile : "smoke", "quick", "long" or "paper"
-    corpus : "bands", "gtzan" or "auto"
+    notebook : str
+        The notebook's name, as in ``"05_content_vae"``.
+    profile : str
+        "smoke", "quick", "long" or "paper".
+    corpus : str
+        "bands", "gtzan" or "auto".
+    seed : int
+        Of the corpus `bands`, of stratified splits and of the first training.
+    device : str
+        "cpu", "cuda" or "auto".
+
+    Raises
+    ------
+    ValueError
+        If there is no such profile or corpus.
     """
     from . import plots
 
@@ -175,17 +243,77 @@ def device_name(device: str) -> str:
 @functools.cache
 def _commit() -> str:
     result = subprocess.run(
-        ["git", "-C", str(paths.ROOT), "rev-parse", "--short", "HEAD"],
+        ["git", "-C", str(paths.ROOT), "describe", "--always", "--dirty", "--exclude", "*"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     return result.stdout.strip() or "unknown"
 
 
-def read_metrics(folder: Path) -> tuple[list[dict], dict]:
-    """All metrics of a run in the order of its notebooks, and the provenance of each notebook."""
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+# Reading ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Results:
+    """Metrics and provenance that one run has left."""
+
+    name: str  # "<profile>-<corpus>"
+    metrics: list[dict]  # in the order of the notebooks
+    provenance: dict[str, dict]  # by notebook
+
+    def find(self, metric: dict) -> dict | None:
+        """The run's own value of a metric of another run: the same name and split."""
+        key = (metric["name"], metric["split"])
+        return next((m for m in self.metrics if (m["name"], m["split"]) == key), None)
+
+
+def read_run(folder: Path) -> Results:
+    """Read what the notebooks of a run recorded; a reference has its ``metrics.json`` alone.
+
+    Raises
+    ------
+    FileNotFoundError
+        If `folder` holds no metrics.
+    """
+    folder = Path(folder).resolve()
     metrics, provenance = [], {}
     for part in sorted((folder / "metrics").glob("*.json")):
         content = json.loads(part.read_text())
         metrics += content["metrics"]
         provenance[part.stem] = content["provenance"]
-    return metrics, provenance
+    merged = folder / "metrics.json"
+    if not metrics and merged.is_file():
+        content = json.loads(merged.read_text())
+        metrics, provenance = content["metrics"], content["provenance"]
+    if not metrics:
+        raise FileNotFoundError(f"{folder}: no metrics of a run here; run `audiostyle reproduce`")
+    return Results(folder.name, metrics, provenance)
+
+
+def write_metrics(path: Path, metrics: list[dict], provenance: dict) -> None:
+    """Write metrics with their provenance as JSON that any reader takes, without NaN or Infinity."""
+    content = {"provenance": provenance, "metrics": metrics}
+    with paths.written_beside(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def number(value: float | None, spread: float | None = None) -> str:
+    """`value` to four significant digits or, with a spread, to the digits that the spread leaves."""
+    if value is None:
+        return ""
+    if not spread:
+        return f"{value:.4g}"
+    digits = max(0, 1 - math.floor(math.log10(spread)))
+    return f"{value:.{digits}f} ± {spread:.{digits}f}"
+
+
+def shown(metric: dict) -> str:
+    """A metric's value with its spread, and how many of its seeds diverged."""
+    text = number(metric["value"], metric.get("spread"))
+    if not metric.get("diverged"):
+        return text
+    diverged = f"diverged: {metric['diverged']} of {metric['seeds']} seeds"
+    return f"{text} ({diverged})" if text else diverged
