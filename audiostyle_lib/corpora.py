@@ -1,39 +1,67 @@
-"""Read a GTZAN-shaped folder, whoever made it: tracks, faults, splits, waveforms, segments.
+"""Read a corpus folder in GTZAN's shape: its tracks, its faults, its splits, its waveforms.
 
-``<root>/<genre>/<genre>.NNNNN.<wav|au|flac|mp3>``; the root may also hold ``genres/``,
-``genres_original/`` or ``Data/genres_original/``. The notebook is ``01_data``.
+A corpus is ``<root>/<genre>/<genre>.NNNNN.<wav|au|flac|mp3>``, whoever made it; the genre folders may
+also lie in ``genres/``, ``genres_original/`` or ``Data/genres_original/`` below the root. Splits are by
+track, never by segment. Shown in ``notebooks/01_data.ipynb``; every notebook reads its clips here.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import json
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import bands, paths
+from .bands.corpus import read_manifest
 from .config import AudioConfig, Profile
 from .signal import audio
+
+if TYPE_CHECKING:
+    import torch
 
 GENRES = bands.GENRES
 SUFFIXES = {".wav", ".au", ".flac", ".mp3"}
 LAYOUTS = ("", "genres", "genres_original", "Data/genres_original")
 SHORT_SECONDS = 30.0  # the nominal length of a GTZAN clip; a manifest states its own
+#: Copies of a clip may differ by this where one of them was rounded to 16 bits. Full scale is 1.
+COPY_TOLERANCE = 2 / 2**15
 
 
 @dataclass(frozen=True)
 class Track:
+    """One usable clip of a corpus.
+
+    Parameters
+    ----------
+    path : Path
+    genre : str
+        One of `GENRES`, the name of the folder.
+    name : str
+        ``<genre>.NNNNN``, the file's name without its ending.
+    n_samples, sample_rate : int
+        As stored, before padding and resampling; the rate in Hz.
+    sha256 : str
+        Of the file.
+    split : str
+        ``"train"``, ``"valid"`` or ``"test"``; empty as long as none was chosen.
+    copy_of : Path, optional
+        File of an earlier track that is the same sound.
+    """
+
     path: Path
     genre: str
-    name: str  # "<genre>.NNNNN"
-    n_samples: int  # as stored, before padding or cutting
-    sample_rate: int  # Hz, as stored
+    name: str
+    n_samples: int
+    sample_rate: int
     sha256: str
-    split: str = ""  # "train", "valid" or "test"
+    split: str = ""
+    copy_of: Path | None = None
 
     @property
     def seconds(self) -> float:
@@ -51,11 +79,26 @@ class Fault:
 
 @dataclass(frozen=True)
 class Corpus:
+    """Tracks with their splits, and what is wrong with the folder they lie in.
+
+    Parameters
+    ----------
+    name : str
+        ``"bands"``, ``"gtzan"`` or whatever the folder is called.
+    root : Path
+        Holds the genre folders.
+    tracks : tuple of Track
+    faults : tuple of Fault
+    split_source : str
+        Where the splits come from: ``"manifest"``, ``"fault-filtered (Sturm 2013)"`` or
+        ``"stratified"``.
+    """
+
     name: str
     root: Path
     tracks: tuple[Track, ...]
     faults: tuple[Fault, ...]
-    split_source: str  # how the splits came about
+    split_source: str
 
     def split(self, name: str) -> list[Track]:
         """Tracks of the split called `name`, in order of their names."""
@@ -70,12 +113,7 @@ class Corpus:
     @property
     def manifest(self) -> dict | None:
         """What `bands` knows about its clips (score, chords, programs), None for other corpora."""
-        return _read_manifest(self.root)
-
-
-def _read_manifest(root: Path) -> dict | None:
-    file = root / "manifest.json"
-    return json.loads(file.read_text()) if file.is_file() else None
+        return read_manifest(self.root)
 
 
 def find_root(folder: str | Path) -> Path:
@@ -96,79 +134,139 @@ def find_root(folder: str | Path) -> Path:
     )
 
 
-def _inspect(path: Path, nominal_seconds: float) -> tuple[Track, list[Fault]]:
+def _inspect(path: Path) -> tuple[Track, np.ndarray]:
+    """A file as a track without a split, and its waveform (n_samples,) as models will read it."""
     import soundfile as sf
 
-    content = path.read_bytes()
-    samples, sample_rate = sf.read(io.BytesIO(content), dtype="float32", always_2d=True)
-    name = path.stem
-    track = Track(
-        path, path.parent.name, name, len(samples), sample_rate, hashlib.sha256(content).hexdigest()
-    )
-    config = AudioConfig()
-    if track.seconds * config.sample_rate < config.n_fft:
-        return track, [Fault(name, f"too short: {track.seconds:.3f} s", True)]
-    if not np.isfinite(samples).all():
-        return track, [Fault(name, "holds samples that are not finite", True)]
-    if np.abs(samples.mean(axis=1)).max() < audio.SILENCE_PEAK:  # mono, as it will be read
-        return track, [Fault(name, "silent (peak below -80 dBFS)", True)]
-    if track.seconds < nominal_seconds:
-        return track, [
-            Fault(name, f"short: {track.seconds:.2f} s, padded to the clip length", False)
-        ]
-    return track, []
+    waveform = audio.read_audio(path)
+    info, content = sf.info(str(path)), path.read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    return Track(path, path.parent.name, path.stem, info.frames, info.samplerate, sha256), waveform
+
+
+@dataclass(frozen=True)
+class _Sound:
+    """What a file holds, to find other files that hold the same."""
+
+    path: Path
+    n_samples: int
+    probe: list[float]  # a few samples: most other sounds differ in the first of them already
+
+    @classmethod
+    def of(cls, path: Path, waveform: np.ndarray) -> _Sound:
+        return cls(path, len(waveform), waveform[:: max(1, len(waveform) // 64)].tolist())
+
+    def is_that_of(self, other: _Sound, waveform: np.ndarray) -> bool:
+        """Whether `other`, whose samples are `waveform`, is the same sound, maybe in another encoding."""
+        if self.n_samples != other.n_samples:
+            return False
+        if any(abs(a - b) > COPY_TOLERANCE for a, b in zip(self.probe, other.probe, strict=True)):
+            return False
+        return float(np.abs(audio.read_audio(self.path) - waveform).max()) <= COPY_TOLERANCE
+
+
+def _ignored(root: Path) -> list[Fault]:
+    """Folders that are no genre's, and files in genre folders of a kind that is not read."""
+    folders = [f for f in root.glob("[!.]*") if f.is_dir() and f.name not in GENRES]
+    inside = [f for genre in GENRES for f in (root / genre).glob("[!.]*")]
+    others = [f for f in inside if f.suffix.lower() not in SUFFIXES]
+    read = ", ".join(sorted(SUFFIXES))
+    return [
+        *(Fault(f.name, "ignored: not the name of a genre", True) for f in sorted(folders)),
+        *(Fault(f.name, f"ignored: not one of {read}", True) for f in sorted(others)),
+    ]
 
 
 def scan(
     folder: str | Path, *, clips_per_genre: int | None = None
 ) -> tuple[list[Track], list[Fault]]:
-    """Read every file below `folder` and list the tracks that are usable and what is wrong.
+    """Read every file of a corpus; list the tracks that are usable and what is wrong with others.
 
-    Corrupt, silent and very short files are left out, short ones are kept; all of them are named.
+    Left out are files that `audio.read_audio` refuses and, of several files with one name in a genre, all
+    but the first. Short files are kept, and so are tracks that are copies of others, in whatever lossless
+    encodings: `stratified` puts them into one split. All of them are named.
 
     Parameters
     ----------
-    folder : the corpus, in any of the layouts above
-    clips_per_genre : take at most so many of each genre, in the order of their names
-    """
-    import soundfile as sf
+    folder : str or Path
+        The corpus, in any of the layouts of `LAYOUTS`.
+    clips_per_genre : int, optional
+        Take at most so many of each genre, in the order of their names.
 
+    Returns
+    -------
+    tracks : list of Track
+        In the order of genres and file names, without splits.
+    faults : list of Fault
+    """
     root = find_root(folder)
-    nominal_seconds = (_read_manifest(root) or {}).get("seconds", SHORT_SECONDS)
+    faults = _ignored(root)
     tracks: list[Track] = []
-    faults: list[Fault] = []
+    sounds: list[_Sound] = []
     for genre in GENRES:
-        files = sorted(f for f in (root / genre).glob("*") if f.suffix.lower() in SUFFIXES)
-        taken = 0
-        for path in files:
-            if taken == clips_per_genre:
+        named: dict[str, Path] = {}
+        for track, waveform in _readable(root / genre, faults):
+            if track.name in named:
+                first = f"{genre}/{named[track.name].name}"
+                faults.append(Fault(track.path.name, f"has the name of {first}", True))
+                continue
+            named[track.name] = track.path
+            new = _Sound.of(track.path, waveform)
+            known = next((s.path for s in sounds if s.is_that_of(new, waveform)), None)
+            if known is None:
+                sounds.append(new)
+            else:
+                what = f"a copy of {known.parent.name}/{known.name}, kept in the same split"
+                faults.append(Fault(track.path.name, what, False))
+            tracks.append(replace(track, copy_of=known))
+            if len(named) == clips_per_genre:
                 break
-            try:
-                track, found = _inspect(path, nominal_seconds)
-            except (sf.LibsndfileError, RuntimeError, OSError) as error:
-                reason = getattr(error, "error_string", None) or getattr(error, "strerror", error)
-                found = [Fault(path.stem, f"not readable ({str(reason).rstrip('.')})", True)]
-            faults += found
-            if not any(fault.left_out for fault in found):
-                tracks.append(track)
-                taken += 1
-    return tracks, faults
+    nominal_seconds = (read_manifest(root) or {}).get("seconds", SHORT_SECONDS)
+    faults += [
+        Fault(t.name, f"short: {t.seconds:.2f} s, padded to the clip length", False)
+        for t in tracks
+        if t.seconds < nominal_seconds
+    ]
+    return sorted(tracks, key=lambda t: t.path), sorted(faults, key=lambda f: f.name)
+
+
+def _readable(folder: Path, faults: list[Fault]) -> Iterator[tuple[Track, np.ndarray]]:
+    """`_inspect` of every file of a genre; what is wrong with a file is added to `faults`."""
+    for path in sorted(f for f in folder.glob("[!.]*") if f.suffix.lower() in SUFFIXES):
+        if not path.is_file():
+            faults.append(Fault(path.stem, "not a file but a folder or a broken link", True))
+            continue
+        try:
+            found = _inspect(path)
+        except (audio.AudioError, OSError) as error:
+            faults.append(Fault(path.stem, str(error).removeprefix(f"{path}: "), True))
+            continue
+        yield found
+
+
+@cache
+def _filtered_splits() -> dict[str, str]:
+    """Split by track name, of the 930 tracks in Sturm's lists."""
+    from torchaudio.datasets import gtzan
+
+    lists = {"train": gtzan.filtered_train, "valid": gtzan.filtered_valid}
+    lists["test"] = gtzan.filtered_test
+    return {name: split for split, names in lists.items() for name in names}
 
 
 def fault_filtered(tracks: list[Track]) -> list[Track] | None:
-    """Sturm's fault-filtered split as torchaudio carries it, or None if the corpus is not whole.
+    """The fault-filtered split of GTZAN, or None if the corpus is not the whole of it.
 
-    443 training, 197 validation and 290 test tracks, free of the repetitions and mislabelings found
-    in GTZAN (Sturm, arXiv:1306.1461). One corrupt file, as in the common Kaggle copy, is tolerated.
+    443 training, 197 validation and 290 test tracks, free of the repetitions and wrong labels found in
+    GTZAN, from the lists that torchaudio carries. One file may be missing: the common Kaggle copy has a
+    corrupt one.
+
+    References
+    ----------
+    B. L. Sturm, "The GTZAN dataset: its contents, its faults, their effects on evaluation, and its
+    future use", arXiv:1306.1461, 2013.
     """
-    from torchaudio.datasets import gtzan
-
-    lists = {
-        "train": gtzan.filtered_train,
-        "valid": gtzan.filtered_valid,
-        "test": gtzan.filtered_test,
-    }
-    split_of = {name: split for split, names in lists.items() for name in names}
+    split_of = _filtered_splits()
     by_name = {track.name: track for track in tracks}
     if len(split_of.keys() - by_name.keys()) > 1:
         return None
@@ -180,11 +278,13 @@ def fault_filtered(tracks: list[Track]) -> list[Track] | None:
 def stratified(tracks: list[Track], *, seed: int = 0) -> list[Track]:
     """About 70 / 10 / 20 % of each genre for training, validation and test, by track.
 
-    A genre with one track trains, with two also tests, with three or more also validates.
+    A genre with one track trains, with two also tests, with three or more also validates. Copies of a
+    track go where it goes.
     """
     result = []
     for index, genre in enumerate(GENRES):
-        members = sorted((t for t in tracks if t.genre == genre), key=lambda t: t.name)
+        own = (t for t in tracks if t.genre == genre and t.copy_of is None)
+        members = sorted(own, key=lambda t: t.name)
         order = np.random.default_rng([seed, index]).permutation(len(members))
         n_test = max(round(0.2 * len(members)), int(len(members) > 1))
         n_valid = max(round(0.1 * len(members)), int(len(members) > 2))
@@ -193,6 +293,8 @@ def stratified(tracks: list[Track], *, seed: int = 0) -> list[Track]:
                 "test" if position < n_test else "valid" if position < n_test + n_valid else "train"
             )
             result.append(replace(members[member], split=split))
+    split_of = {track.path: track.split for track in result}
+    result += [replace(t, split=split_of[t.copy_of]) for t in tracks if t.copy_of is not None]
     return sorted(result, key=lambda t: t.name)
 
 
@@ -203,18 +305,48 @@ def read_folder(
 
     Splits come from the corpus's own manifest, else from the fault-filtered lists where GTZAN is
     whole, else they are stratified.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The corpus, in any of the layouts of `LAYOUTS`.
+    name : str
+        What to call it.
+    clips_per_genre : int, optional
+        Take at most so many of each genre, in the order of their names.
+    seed : int
+        Of stratified splits.
+
+    Returns
+    -------
+    Corpus
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no genre folder.
+    ValueError
+        If the manifest has no entry for a file.
     """
     root = find_root(folder)
     tracks, faults = scan(root, clips_per_genre=clips_per_genre)
-    manifest = _read_manifest(root)
+    manifest = read_manifest(root)
     if manifest is not None:
-        split_of = {c["file"]: c["split"] for c in manifest["clips"]}
-        split = [replace(t, split=split_of[f"{t.genre}/{t.path.name}"]) for t in tracks]
+        split = _split_as_in(manifest, tracks, root)
         return Corpus(name, root, tuple(split), tuple(faults), "manifest")
     filtered = fault_filtered(tracks)
     if filtered is not None:
         return Corpus(name, root, tuple(filtered), tuple(faults), "fault-filtered (Sturm 2013)")
     return Corpus(name, root, tuple(stratified(tracks, seed=seed)), tuple(faults), "stratified")
+
+
+def _split_as_in(manifest: dict, tracks: list[Track], root: Path) -> list[Track]:
+    split_of = {clip["file"]: clip["split"] for clip in manifest["clips"]}
+    files = [f"{track.genre}/{track.path.name}" for track in tracks]
+    unknown = [file for file in files if file not in split_of]
+    if unknown:
+        raise ValueError(f"{root / 'manifest.json'} has no entry for {unknown[0]}")
+    return [replace(t, split=split_of[f]) for t, f in zip(tracks, files, strict=True)]
 
 
 def bands_folder(profile: Profile, *, seed: int = 0) -> Path:
@@ -225,7 +357,7 @@ def bands_folder(profile: Profile, *, seed: int = 0) -> Path:
 
 
 def resolve(corpus: str) -> str:
-    """``auto`` is GTZAN where it is there, else bands."""
+    """Name of the corpus meant: ``"auto"`` is GTZAN where it is there, else bands."""
     if corpus == "auto":
         return "gtzan" if paths.gtzan() else "bands"
     if corpus not in ("bands", "gtzan"):
@@ -233,8 +365,37 @@ def resolve(corpus: str) -> str:
     return corpus
 
 
-def open_corpus(corpus: str, *, profile: Profile, seed: int = 0, progress=None) -> Corpus:
-    """Open ``bands`` (rendered if it is not there yet), ``gtzan``, or ``auto``, at a profile's size."""
+def open_corpus(
+    corpus: str,
+    *,
+    profile: Profile,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Corpus:
+    """Open a corpus at a profile's size; `bands` is rendered first if it is not there yet.
+
+    Parameters
+    ----------
+    corpus : str
+        ``"bands"``, ``"gtzan"`` or ``"auto"``.
+    profile : Profile
+        Says how many clips of each genre, and for `bands` how long they are.
+    seed : int
+        Of what `bands` composes, or of stratified splits.
+    progress : callable, optional
+        Called as ``progress(done, total)`` in clips while `bands` is rendered.
+
+    Returns
+    -------
+    Corpus
+
+    Raises
+    ------
+    ValueError
+        If the corpus is another.
+    FileNotFoundError
+        If it is GTZAN and not there.
+    """
     corpus = resolve(corpus)
     if corpus == "bands":
         folder = bands_folder(profile, seed=seed)
@@ -249,25 +410,43 @@ def open_corpus(corpus: str, *, profile: Profile, seed: int = 0, progress=None) 
     folder = paths.gtzan()
     if folder is None:
         raise FileNotFoundError(
-            f"no GTZAN at {paths.data() / 'gtzan'}: put it there or set AUDIOSTYLE_GTZAN"
+            f"no GTZAN at {paths.data() / 'gtzan'}. It cannot be shipped (it has no licence): put the "
+            "folder with the ten genre folders there, or set AUDIOSTYLE_GTZAN to it"
         )
     return read_folder(folder, name="gtzan", clips_per_genre=profile.clips_per_genre, seed=seed)
 
 
 def read_clip(track: Track, *, config: AudioConfig, seconds: float) -> np.ndarray:
-    """Mono waveform (n_samples,) of exactly `seconds`: cut, or padded with zeros as in the report."""
+    """Waveform of exactly `seconds`: cut at the end, or padded with zeros as in the report.
+
+    Parameters
+    ----------
+    track : Track
+    config : AudioConfig
+        Its sample rate is the result's.
+    seconds : float
+
+    Returns
+    -------
+    np.ndarray [shape=(round(seconds * config.sample_rate),)]
+        float32, mono.
+    """
     waveform = audio.read_audio(track.path, config=config)
     n_samples = round(seconds * config.sample_rate)
     return np.pad(waveform[:n_samples], (0, max(0, n_samples - len(waveform))))
 
 
-def load_waveforms(tracks: list[Track], *, config: AudioConfig, seconds: float):
-    """All clips as one tensor.
+def load_waveforms(
+    tracks: list[Track], *, config: AudioConfig, seconds: float
+) -> tuple[torch.Tensor, list[int]]:
+    """`read_clip` of all tracks as one tensor.
 
     Returns
     -------
-    waveforms : torch.Tensor (n_tracks, n_samples), float32
-    valid : list of int; samples of each clip before the padding begins
+    waveforms : torch.Tensor [shape=(n_tracks, n_samples)]
+        float32.
+    valid : list of int
+        Samples of each clip before the padding begins.
     """
     import torch
 
@@ -277,35 +456,8 @@ def load_waveforms(tracks: list[Track], *, config: AudioConfig, seconds: float):
     return torch.from_numpy(np.stack(clips)), valid
 
 
-class SegmentDataset:
-    """Random segments of tracks, a map-style dataset for `torch.utils.data.DataLoader`.
-
-    The crop depends on (seed, epoch, index) only, so any number of workers gives the same segments.
-    Item: waveform (n_samples,) float32, index of the genre, index of the track.
-    """
-
-    def __init__(
-        self, tracks: list[Track], *, config: AudioConfig, seconds: float = 3.0, seed: int = 0
-    ):
-        self.tracks, self.config, self.seconds, self.seed = tracks, config, seconds, seed
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return len(self.tracks)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int, int]:
-        track = self.tracks[index]
-        waveform = audio.read_audio(track.path, config=self.config)
-        n_samples = round(self.seconds * self.config.sample_rate)
-        spare = max(0, len(waveform) - n_samples)
-        start = np.random.default_rng([self.seed, self.epoch, index]).integers(spare + 1)
-        segment = waveform[start : start + n_samples]
-        segment = np.pad(segment, (0, n_samples - len(segment)))
-        return segment, GENRES.index(track.genre), index
-
-
 def describe(corpus: Corpus) -> str:
-    """What is there and what is wrong with it, as plain text; what ``audiostyle data check`` prints."""
+    """Tracks, splits and lengths by genre, and every fault; ``audiostyle data check`` prints this."""
     lines = [f"{corpus.name}: {len(corpus.tracks)} usable tracks in {corpus.root}"]
     lines.append(f"split: {corpus.split_source}")
     lines.append(f"{'genre':<10} {'train':>5} {'valid':>5} {'test':>5}   seconds")

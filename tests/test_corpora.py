@@ -1,8 +1,7 @@
-"""Corpora: every layout, every fault by name, splits by track, segments that repeat."""
+"""Corpora: every layout, every fault by name, every clip once, splits by track."""
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 from collections import Counter
@@ -12,10 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader
 from torchaudio.datasets import gtzan as torchaudio_gtzan
 
 from audiostyle_lib import config as cfg
@@ -48,8 +45,8 @@ def tracks_of(sizes: dict[str, int]) -> list[Track]:
 @pytest.mark.parametrize("layout", ["", "genres", "genres_original", "Data/genres_original"])
 def test_every_layout_and_format_is_found(tmp_path, tone, layout, suffix):
     root = tmp_path / layout
-    put(root, "jazz", 1, tone(seconds=0.5), suffix=suffix)
-    put(root, "blues", 0, tone(seconds=0.5), suffix=suffix)
+    put(root, "jazz", 1, tone(300, 0.5), suffix=suffix)
+    put(root, "blues", 0, tone(400, 0.5), suffix=suffix)
     (root / "blues" / "notes.txt").write_text("not a clip")
     (root / "polka").mkdir()
     assert corpora.find_root(tmp_path) == root
@@ -85,16 +82,16 @@ def faulty(tmp_path, tone) -> Path:
 
 
 FAULTS = {
-    "blues.00001": ("not readable", True),
-    "blues.00002": ("not readable", True),
-    "blues.00003": ("not readable (Is a directory)", True),
+    "blues.00001": ("not readable as audio", True),
+    "blues.00002": ("the file is empty", True),
+    "blues.00003": ("not a file", True),
     "jazz.00000": ("silent", True),
     "jazz.00001": ("silent", True),
     "jazz.00002": ("not finite", True),
-    "jazz.00003": ("too short: 0.093 s", True),
-    "jazz.00004": ("too short: 0.080 s", True),
+    "jazz.00003": ("lasts 0.093 s, shorter than one window", True),
+    "jazz.00004": ("lasts 0.080 s, shorter than one window", True),
     "rock.00000": ("short: 12.34 s, padded", False),
-    "rock.00001": ("not readable", True),
+    "rock.00001": ("not readable as audio", True),
 }
 
 
@@ -115,7 +112,7 @@ def test_description_names_counts_and_faults(faulty):
     assert text.startswith(f"mine: 2 usable tracks in {faulty}\nsplit: stratified\n")
     assert "rock           1     0     0   12.34 to 12.34" in text
     assert "faults: 10, of which left out: 9" in text
-    assert "  jazz.00000: silent (peak below -80 dBFS) (left out)" in text
+    assert "  jazz.00000: is silent (peak below -80 dBFS) (left out)" in text
     assert "  rock.00000: short: 12.34 s, padded to the clip length\n" in text
     assert "0x" not in text, "an address would differ from run to run"
 
@@ -123,7 +120,7 @@ def test_description_names_counts_and_faults(faulty):
 def test_faulty_files_do_not_use_up_the_clips_of_a_genre(tmp_path, tone):
     put(tmp_path, "pop", 0, np.zeros(RATE))
     for number in (1, 2, 3):
-        put(tmp_path, "pop", number, tone(seconds=0.5))
+        put(tmp_path, "pop", number, tone(400 + number, 0.5))
     tracks, faults = corpora.scan(tmp_path, clips_per_genre=2)
     assert [t.name for t in tracks] == ["pop.00001", "pop.00002"]
     assert "pop.00000" in {f.name for f in faults}
@@ -148,6 +145,67 @@ def test_valid_samples_count_after_resampling(tmp_path, tone, config):
     waveforms, valid = corpora.load_waveforms(tracks, config=config, seconds=2.0)
     assert waveforms.shape == (2, 2 * RATE) and valid == [RATE, 2 * RATE]
     assert not waveforms[0, RATE + 1 :].any() and waveforms[0, : RATE - 10].abs().max() > 0.4
+
+
+# Copies ---------------------------------------------------------------------------------------
+
+
+def put_as(folder: Path, name: str, samples, subtype: str) -> None:
+    (folder / name).parent.mkdir(exist_ok=True)
+    sf.write(folder / name, samples, RATE, subtype=subtype)
+
+
+def left_out(corpus) -> dict[str, str]:
+    return {f.name: f.what for f in corpus.faults if f.left_out}
+
+
+def test_a_clip_in_several_formats_is_one_track(tmp_path, clip):
+    for number in range(10):
+        x = clip(1.0, seed=number)
+        for suffix, subtype in ((".wav", "FLOAT"), (".au", "PCM_16"), (".flac", "PCM_24")):
+            put_as(tmp_path, f"blues/blues.{number:05d}{suffix}", x, subtype)
+    corpus = corpora.read_folder(tmp_path, name="mine")
+    assert [t.path.name for t in corpus.tracks] == [f"blues.{k:05d}.au" for k in range(10)]
+    assert len(left_out(corpus)) == 20
+    assert left_out(corpus)["blues.00003.wav"] == "has the name of blues/blues.00003.au"
+
+
+def test_the_same_sound_under_several_names_is_in_one_split(tmp_path, clip):
+    for number in range(12):  # six sounds, and one of them under another label
+        x = clip(1.0, seed=number // 2)
+        suffix, subtype = ((".wav", "FLOAT"), (".flac", "PCM_16"))[number % 2]
+        put_as(tmp_path, f"blues/blues.{number:05d}{suffix}", x, subtype)
+    both = np.stack([clip(1.0, seed=0)] * 2, axis=1)
+    put_as(tmp_path, "jazz/jazz.00000.au", both, "PCM_24")
+    corpus = corpora.read_folder(tmp_path, name="mine")
+    assert len(corpus.tracks) == 13 and left_out(corpus) == {}
+    split_of = {t.name: t.split for t in corpus.tracks}
+    for number in range(0, 12, 2):
+        assert split_of[f"blues.{number:05d}"] == split_of[f"blues.{number + 1:05d}"]
+    assert split_of["jazz.00000"] == split_of["blues.00000"]
+    assert set(split_of.values()) == {"train", "valid", "test"}
+    line = "  jazz.00000.au: a copy of blues/blues.00000.wav, kept in the same split"
+    assert line in corpora.describe(corpus).splitlines()
+
+
+def test_one_name_is_one_track_whatever_the_files_hold(tmp_path, clip):
+    put_as(tmp_path, "pop/a.flac", clip(1.0, seed=0), "PCM_16")
+    put_as(tmp_path, "pop/a.wav", clip(1.0, seed=1), "PCM_16")
+    put_as(tmp_path, "rock/a.wav", clip(1.0, seed=2), "PCM_16")
+    corpus = corpora.read_folder(tmp_path, name="mine")
+    assert [(t.genre, t.path.name) for t in corpus.tracks] == [("pop", "a.flac"), ("rock", "a.wav")]
+    assert left_out(corpus) == {"a.wav": "has the name of pop/a.flac"}
+
+
+def test_clips_that_are_alike_are_no_copies(tmp_path, clip):
+    x = clip(1.0)
+    click = np.zeros(RATE)
+    click[1000] = 0.5
+    alike = [x, 0.9 * x, -x, np.roll(x, 1), click, np.roll(click, 50)]
+    for number, samples in enumerate(alike):
+        put(tmp_path, "metal", number, samples)
+    tracks, faults = corpora.scan(tmp_path)
+    assert len(tracks) == len(alike) and not any("copy" in f.what for f in faults)
 
 
 # Splits ---------------------------------------------------------------------------------------
@@ -207,13 +265,15 @@ def test_fault_filtered_split_tolerates_one_missing_track_of_the_lists():
     assert corpora.fault_filtered(used[2:]) is None
 
 
-def test_whole_corpus_with_the_usual_corrupt_file_is_fault_filtered(tmp_path):
-    buffer = io.BytesIO()
-    sf.write(buffer, np.full(2048, 0.1), RATE, format="WAV")
-    for genre in GENRES:
-        (tmp_path / genre).mkdir()
+def put_whole(folder: Path) -> None:
+    """GTZAN's thousand names, every clip another constant."""
+    for k, genre in enumerate(GENRES):
         for number in range(100):
-            (tmp_path / genre / f"{genre}.{number:05d}.wav").write_bytes(buffer.getvalue())
+            put(folder, genre, number, np.full(2048, (1 + 100 * k + number) / 1100))
+
+
+def test_whole_corpus_with_the_usual_corrupt_file_is_fault_filtered(tmp_path):
+    put_whole(tmp_path)
     (tmp_path / "jazz" / "jazz.00054.wav").write_bytes(b"no RIFF id" * 9)
     corpus = corpora.read_folder(tmp_path, name="gtzan")
     assert corpus.split_source == "fault-filtered (Sturm 2013)"
@@ -227,13 +287,41 @@ def test_whole_corpus_with_the_usual_corrupt_file_is_fault_filtered(tmp_path):
 def test_manifest_decides_the_split(tmp_path, tone):
     clips = []
     for number, split in enumerate(["test", "train", "valid"]):
-        put(tmp_path, "pop", number, tone(seconds=0.3))
+        put(tmp_path, "pop", number, tone(400 + number, 0.3))
         clips.append({"file": f"pop/pop.{number:05d}.wav", "split": split})
     manifest = {"clips": clips}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     corpus = corpora.read_folder(tmp_path, name="bands")
     assert [t.split for t in corpus.tracks] == ["test", "train", "valid"]
     assert corpus.split_source == "manifest" and corpus.manifest == manifest
+
+
+@pytest.mark.parametrize(
+    "text", ['{"name": "my dataset", "version": 2}', "[1, 2]", '{"clips": ["a.wav"]}', "not json"]
+)
+def test_a_manifest_of_someone_else_is_ignored(text, tmp_path, tone):
+    put(tmp_path, "pop", 0, tone(seconds=0.3))
+    (tmp_path / "manifest.json").write_text(text)
+    assert corpora.read_folder(tmp_path, name="mine").split_source == "stratified"
+
+
+def test_a_file_that_the_manifest_does_not_name_is_refused(tmp_path, tone):
+    put(tmp_path, "pop", 0, tone(seconds=0.3))
+    (tmp_path / "manifest.json").write_text('{"clips": []}')
+    with pytest.raises(ValueError, match=r"manifest\.json has no entry for pop/pop\.00000\.wav"):
+        corpora.read_folder(tmp_path, name="mine")
+
+
+def test_audio_that_is_not_read_is_named(tmp_path, tone):
+    put(tmp_path, "pop", 0, tone(seconds=0.3))
+    for name in ("Jazz/a.wav", "pop/CD1/a.wav", "pop/b.ogg", "pop/._pop.00000.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    faults = {f.name: f.what for f in corpora.read_folder(tmp_path, name="mine").faults}
+    assert "not the name of a genre" in faults.pop("Jazz")
+    assert "not one of .au, .flac, .mp3, .wav" in faults.pop("CD1")
+    assert "not one of .au, .flac, .mp3, .wav" in faults.pop("b.ogg")
+    assert faults.keys() == {"pop.00000"}, "short; hidden files are not the corpus's"
 
 
 def test_hash_follows_contents_and_splits_not_the_folder(tmp_path, tone):
@@ -261,7 +349,7 @@ def test_auto_takes_gtzan_where_it_is(tmp_path, monkeypatch, tone):
     with pytest.raises(FileNotFoundError, match=r"no GTZAN at .*AUDIOSTYLE_GTZAN"):
         corpora.open_corpus("gtzan", profile=cfg.profile("smoke"))
     for number in range(6):
-        put(tmp_path / "gtzan" / "genres", "pop", number, tone(seconds=0.3))
+        put(tmp_path / "gtzan" / "genres", "pop", number, tone(400 + number, 0.3))
     assert corpora.resolve("auto") == "gtzan"
     corpus = corpora.open_corpus("auto", profile=cfg.profile("smoke"))
     assert (corpus.name, len(corpus.tracks)) == ("gtzan", 4), "smoke takes 4 clips a genre"
@@ -278,52 +366,6 @@ def test_folders_of_bands_differ_by_size_length_and_seed(tmp_path, monkeypatch):
     assert corpora.bands_folder(smoke, seed=3) == tmp_path / "bands" / "4x8s-seed3"
     folders = {corpora.bands_folder(p, seed=s) for p in (smoke, quick) for s in (0, 1)}
     assert len(folders) == 4
-
-
-# Segments -------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def ramps(tmp_path) -> list[Track]:
-    """Clips whose sample values are their positions."""
-    for number, n in enumerate((4000, 30_000, 50_000)):
-        put(tmp_path, GENRES[number], number, (1 + np.arange(n)) / 2**16)
-    return corpora.scan(tmp_path)[0]
-
-
-def test_segment_is_an_excerpt_of_its_track(ramps, config):
-    dataset = corpora.SegmentDataset(ramps, config=config, seconds=0.5, seed=1)
-    assert len(dataset) == 3
-    starts = []
-    for index, track in enumerate(ramps):
-        segment, genre, position = dataset[index]
-        assert (GENRES[genre], position) == (track.genre, index)
-        assert segment.shape == (11_025,) and segment.dtype == np.float32
-        found = np.rint(segment * 2**16).astype(int)
-        n = min(11_025, track.n_samples)
-        np.testing.assert_array_equal(found[:n], found[0] + np.arange(n))
-        assert not segment[n:].any()
-        starts.append(found[0] - 1)
-    assert starts[0] == 0 and 0 < starts[1] <= 30_000 - 11_025 and starts[2] > 0
-
-
-def test_segments_change_with_epoch_and_seed_only(ramps, config):
-    def starts(epoch: int, seed: int) -> list[float]:
-        dataset = corpora.SegmentDataset(ramps[1:], config=config, seconds=0.5, seed=seed)
-        dataset.epoch = epoch
-        return [float(dataset[i][0][0]) for i in range(2)]
-
-    assert starts(0, 0) == starts(0, 0)
-    assert len({tuple(starts(e, s)) for e in (0, 1) for s in (0, 1)}) == 4
-
-
-def test_workers_give_the_same_segments(ramps, config):
-    def load(workers: int):
-        dataset = corpora.SegmentDataset(ramps, config=config, seconds=0.3, seed=5)
-        return list(DataLoader(dataset, batch_size=2, num_workers=workers))
-
-    for alone, helped in zip(load(0), load(2), strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(alone, helped, strict=True))
 
 
 # Real clips -----------------------------------------------------------------------------------

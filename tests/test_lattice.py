@@ -6,17 +6,19 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import soxr
 import torch
 
 from audiostyle_lib import bands
 from audiostyle_lib.bands import lattice, synth
+from audiostyle_lib.config import AudioConfig
 from audiostyle_lib.evaluation import metrics
 from audiostyle_lib.signal import audio, features
 
-SIZE = 4
+SIZE = lattice.SIZE
 
 
-def marked_lattice(n_groups, *, seed, split, seconds, progress=None):
+def marked_lattice(n_groups, *, seed, split, sample_rate):
     """Groups whose constant samples say group, score and style: 100 g + 10 (i + 1) + (j + 1)."""
     for g in range(n_groups):
         marks = 100 * g + 10 * np.arange(1, SIZE + 1)[:, None] + np.arange(1, SIZE + 1)
@@ -36,8 +38,8 @@ def marked_arrangement(score, style):
 
 @pytest.fixture
 def marked(monkeypatch):
-    monkeypatch.setattr(bands, "render_lattice", marked_lattice)
-    monkeypatch.setattr(bands, "arrange", marked_arrangement)
+    monkeypatch.setattr(lattice, "render_lattice", marked_lattice)
+    monkeypatch.setattr(lattice, "arrange", marked_arrangement)
 
 
 def marks(triplet: lattice.Triplet) -> list[tuple[int, int, int]]:
@@ -102,19 +104,34 @@ def test_rendered_truth_has_the_contents_notes(config):
         assert same > (0.6 if t.tier == 1 else 0.3), "tier 1 plays the very same notes"
 
 
+def test_pairs_are_rendered_at_the_front_ends_sample_rate(config):
+    pytest.importorskip("symusic")
+    double = AudioConfig(sample_rate=44_100)
+    log_mels, _ = lattice.render_log_mels(1, split="test", seed=0, config=double)
+    assert log_mels.shape == (1, SIZE, SIZE, 128, double.n_frames(round(8.0 * 44_100)))
+    settings = {"split": "test", "seed": 0, "per_group": 2}
+    (usual, _), (fine, _) = (
+        lattice.triplets(1, sample_rate=rate, **settings) for rate in (22_050, 44_100)
+    )
+    assert len(fine.truth) == 2 * len(usual.truth)
+    assert np.array_equal(fine.notes, usual.notes)
+    halved = soxr.resample(fine.truth, 44_100, 22_050)
+    assert metrics.pitch_class_agreement(halved, usual.truth, config) > 0.9
+
+
 def test_rendered_log_mels_are_floored_and_at_level(monkeypatch, config, clip):
-    def lattice(n_groups, **_):
+    def render(n_groups, **_):
         for g in range(n_groups):
             rows = [[clip(1.0, 10 * i + j + g) / (1 + i) for j in range(2)] for i in range(2)]
             styles = [SimpleNamespace(genre=bands.GENRES[k]) for k in (3, 5)]
             audio = np.rint(32767 * np.array(rows)).astype(np.int16)
             yield SimpleNamespace(audio=audio, styles=styles)
 
-    monkeypatch.setattr(bands, "render_lattice", lattice)
+    monkeypatch.setattr(lattice, "render_lattice", render)
     x, genres = lattice.render_log_mels(2, split="train", seed=0, config=config)
     assert genres.tolist() == [[3, 5], [3, 5]]
     assert x.shape == (2, 2, 2, 128, 44) and x.dtype == torch.float16
     assert float(x.min()) == features.FLOOR_DB
-    expected = features.log_mel_at_level(clip(1.0, 11), config, "cpu")[0].clamp_min(-55.0)
+    expected = features.log_mel_at_level(clip(1.0, 11), config)[0].clamp_min(-55.0)
     difference = (x[0, 1, 1].float() - expected).abs()
     assert float(difference[expected > -30].max()) < 0.2  # half precision, and 16 bit below that

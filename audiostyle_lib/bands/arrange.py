@@ -1,4 +1,7 @@
-"""Style for :mod:`audiostyle_lib.bands`: bands of each genre and how they play a score."""
+"""Draw a style, a band of a genre, and let it play a score.
+
+Shown in ``notebooks/01_data.ipynb``.
+"""
 
 from __future__ import annotations
 
@@ -38,13 +41,18 @@ class Style:
 
     Parameters
     ----------
-    genre, seed, split : str, int, str
+    genre : str
+        One of `GENRES`.
+    seed : int
+    split : str
+        ``"train"``, ``"valid"`` or ``"test"``.
     programs : dict of str to int
         General MIDI program by melodic role; a role that is missing does not play.
     kit : int or None
-        Drum kit; None plays without drums.
+        General MIDI drum kit; None plays without drums.
     patterns : dict of str to int
-        Chosen row of each of the genre's tables for the verse; for the chorus with ``_b``.
+        Which row of each of the genre's tables is played in the verse, by the table's name; the same
+        with ``_b`` for the chorus.
     counter : str
         What the counter voice does: ``thirds``, ``guide``, ``stabs`` or ``fills``.
     harmony : str
@@ -58,11 +66,14 @@ class Style:
         Sounding part of a chord's or melody note's length, 0 to 1.
     loose_ms : float
         Standard deviation of note times in milliseconds.
-    lead_shift, bass_low : int
-        Semitones (whole octaves) added to the melody; lowest MIDI note for the bass's roots.
+    lead_shift : int
+        Semitones added to the melody, whole octaves.
+    bass_low : int
+        Lowest MIDI note for the bass's roots.
     levels, pans, drive : dict of str to float
-        By role, see `Part`.
+        ``gain_db``, ``pan`` and ``drive`` of a `Part`, by role.
     mix : Mix
+        Effects on the sum of all parts.
     """
 
     genre: str
@@ -95,6 +106,15 @@ def programs(genre: str, role: str, *, split: str = "train") -> tuple[int, ...]:
         ``"bass"``, ``"comp"``, ``"color"``, ``"pad"``, ``"counter"`` or ``"lead"``.
     split : str
         ``"train"`` and ``"valid"`` share their programs; ``"test"`` has its own.
+
+    Returns
+    -------
+    tuple of int
+
+    Raises
+    ------
+    ValueError
+        For an unknown genre or split.
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {SPLITS}, not {split!r}")
@@ -103,7 +123,7 @@ def programs(genre: str, role: str, *, split: str = "train") -> tuple[int, ...]:
 
 
 def _draw_programs(table_genre: str, roles, split: str, rng, other: dict[str, int] | None = None):
-    """One program a role; not `other`'s, and no instrument twice where the pool allows it."""
+    """A program for each role: never that of `other`, and none twice if the pool is large enough."""
     chosen: dict[str, int] = {}
     for role in roles:
         pool = programs(table_genre, role, split=split)
@@ -197,7 +217,7 @@ def draw_style(seed: int, *, genre: str, split: str = "train") -> Style:
 
 
 def reorchestrate(style: Style, seed: int, *, split: str = "train") -> Style:
-    """The same band on other instruments (tier 1).
+    """Give the band other instruments (tier 1).
 
     Every melodic role gets a program other than its own from the split's pool. Notes, patterns,
     drums and effects stay: `arrange` gives the same notes for both.
@@ -207,7 +227,12 @@ def reorchestrate(style: Style, seed: int, *, split: str = "train") -> Style:
     style : Style
     seed : int
     split : str
-        Whose instruments to use.
+        Whose instruments to use: ``"train"``, ``"valid"`` or ``"test"``.
+
+    Returns
+    -------
+    Style
+        `style` with other `programs`.
     """
     rng = make_rng("orchestra", split, seed, style.seed, style.genre)
     chosen = _draw_programs(style.genre, style.programs, split, rng, style.programs)
@@ -215,7 +240,7 @@ def reorchestrate(style: Style, seed: int, *, split: str = "train") -> Style:
 
 
 def _feel(tempo: float, table: Genre) -> float:
-    """Bars of pattern per bar of score: half, normal or double time, nearest the genre's tempo."""
+    """Bars of pattern per bar of score: 0.5, 1 or 2, whichever comes nearest to the genre's tempo."""
     centre = np.sqrt(table.tempo[0] * table.tempo[1])
     if table.tempo[0] <= tempo <= table.tempo[1]:
         return 1.0
@@ -450,7 +475,7 @@ class _Arranger:
         return notes
 
     def _fills(self) -> list[Note]:
-        """Answers in the melody's rests: a short run over the chord."""
+        """Fill the melody's rests with short runs over the chord."""
         rng = self.rng("fills")
         low, high = self.table.window("counter")
         ends = [0.0, *(n.end for n in self.score.melody)]
@@ -566,7 +591,7 @@ def _drum_hits(groove: dict[str, str], fill: dict[str, str]):
 
 
 def arrange(score: Score, style: Style) -> tuple[Part, ...]:
-    """Play a score in a style: any score in any genre's style (tier 2).
+    """Play a score in a style; a style of another genre than the score's gives a pair of tier 2.
 
     Tempo, key, chords, melody and form are the score's; everything else is the style's. Where the
     tempo is far from the genre's own, the patterns run in half or double time. Programs have no

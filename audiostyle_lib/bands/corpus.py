@@ -1,13 +1,8 @@
-"""Compose and render the embedded corpus: procedural music in GTZAN's ten genres.
+"""Render one piece, or a whole corpus of them in GTZAN's folder shape.
 
-A piece is made of two halves that are drawn apart. A `Score` is the *content*: tempo, key, chords,
-melody and form. A `Style` is one band of a genre: instruments, grooves, comping, bass figure,
-swing, articulation and mix. `arrange` plays any score in any style, so the same content exists in
-two styles sample for sample: paired ground truth for style transfer, which recorded music lacks.
-
-Tier 1 pairs (`reorchestrate`) play the same notes on other instruments; tier 2 pairs play the same
-song in the style of another genre. The test split has its own instruments and its own scores;
-drum kits and pattern tables are shared by all splits.
+The test split has its own scores and its own instruments; drum kits and pattern tables are shared by
+all splits. Used by ``notebooks/01_data.ipynb`` and, through `audiostyle_lib.corpora`, by every
+notebook.
 """
 
 from __future__ import annotations
@@ -20,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..config import AudioConfig
+from ..paths import written_beside
 from .arrange import Style, arrange, draw_style
 from .genres import GENRES
 from .score import Score, compose, make_rng, split_seed
@@ -35,14 +32,13 @@ def render(
     style: Style,
     *,
     seconds: float = 30.0,
-    sample_rate: int = 22050,
+    sample_rate: int = AudioConfig.sample_rate,
     start_beat: float = 0.0,
-    soundfont: Path | None = None,
 ) -> np.ndarray:
     """Sound of a score in a style.
 
-    Runs in this process; `write_corpus` and `render_lattice` guard against a synthesizer that
-    hangs, which no program in the pools does inside its window.
+    Runs in this process. `write_corpus` and `lattice.render_lattice` watch over a synthesizer that may
+    hang; no program in the pools does so inside its window.
 
     Parameters
     ----------
@@ -53,14 +49,12 @@ def render(
     sample_rate : int
         In Hz.
     start_beat : float
-        Where in the score the excerpt starts, in beats.
-    soundfont : Path, optional
-        A folder that `bands_soundfonts.prepare` returned, for other instruments than the default's.
+        Where in the score the excerpt starts, in beats (quarter notes).
 
     Returns
     -------
     np.ndarray [shape=(round(seconds * sample_rate),)]
-        float32, mono, finite, within +-0.95, about -20 dBFS RMS.
+        float32, mono, finite, within +-0.95, at an RMS level of about -20 dBFS.
 
     Raises
     ------
@@ -78,12 +72,7 @@ def render(
         seconds=seconds,
         sample_rate=sample_rate,
         start_beat=start_beat,
-        soundfont=soundfont,
     )
-
-
-# ---------------------------------------------------------------------------------------------
-# Corpus on disk
 
 
 def _clip_splits(n: int) -> list[str]:
@@ -148,23 +137,17 @@ def _clip_entry(root: Path, clip: dict) -> dict:
 
 
 def _write_clip(root: str, clip: dict) -> dict:
-    """Render one clip, write it beside its place, rename it; return its manifest entry."""
+    """Render one clip to its file; return its manifest entry (runs in a worker)."""
     import soundfile
 
     score, style = _clip_music(clip)
     audio = render(score, style, seconds=clip["seconds"], sample_rate=clip["sample_rate"])
-    path = Path(root) / clip["file"]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with soundfile.SoundFile(
-            partial, "w", clip["sample_rate"], 1, subtype="PCM_16", format="FLAC"
-        ) as sound:
-            sound.comment = clip["fingerprint"]
-            sound.write(audio)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        written_beside(Path(root) / clip["file"]) as file,
+        soundfile.SoundFile(file, "w", clip["sample_rate"], 1, "PCM_16", format="FLAC") as sound,
+    ):
+        sound.comment = clip["fingerprint"]
+        sound.write(audio)
     return _clip_entry(Path(root), clip)
 
 
@@ -187,40 +170,43 @@ def _is_complete(root: Path, clip: dict, known: dict[str, dict]) -> bool:
         return False
 
 
-def _read_manifest(path: Path) -> dict:
+def read_manifest(root: Path) -> dict | None:
+    """What `write_corpus` wrote to ``manifest.json``, None without such a file.
+
+    A file of that name that is not JSON, or does not list clips with their splits, is someone else's
+    and counts as none.
+    """
     try:
-        manifest = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return manifest if isinstance(manifest, dict) else {}
+        manifest = json.loads((root / "manifest.json").read_text())
+        is_ours = all({"file", "split"} <= clip.keys() for clip in manifest["clips"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+    return manifest if is_ours else None
 
 
 def write_corpus(
     root: str | os.PathLike,
     *,
-    clips_per_genre: int = 10,
-    seconds: float = 30.0,
-    seed: int = 0,
-    workers: int | None = None,
+    clips_per_genre: int,
+    seconds: float,
+    seed: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict:
     """Write the corpus as ``<root>/<genre>/<genre>.NNNNN.flac`` with ``<root>/manifest.json``.
 
-    Files are 16-bit FLAC, 22 050 Hz, mono, and byte-identical for a seed whatever the number of
-    workers. Complete clips with the same settings are kept, so that an interrupted call resumes
+    Files are 16-bit FLAC, 22 050 Hz, mono, and byte-identical for a seed whatever the number of worker
+    processes. Complete clips with the same settings are kept, so that an interrupted call resumes
     and a second call does nothing. Within a genre about 70 % of the clips are for training, 10 %
     for validation and 20 % for the test; the test's scores and instruments occur nowhere else.
 
     Parameters
     ----------
-    root : path
+    root : str or Path
     clips_per_genre : int
         At least 1.
     seconds : float
         Length of every clip.
     seed : int
-    workers : int, optional
-        Processes; by default the CPUs this process may use.
     progress : callable, optional
         Called as ``progress(done, total)`` in clips.
 
@@ -241,16 +227,15 @@ def write_corpus(
     if clips_per_genre < 1 or not seconds > 0:
         raise ValueError("clips_per_genre and seconds must be positive")
     root = Path(root)
-    plan = _clip_plan(clips_per_genre, float(seconds), int(seed), 22050)
-    manifest_path = root / "manifest.json"
-    known = {c["file"]: c for c in _read_manifest(manifest_path).get("clips", [])}
+    plan = _clip_plan(clips_per_genre, float(seconds), int(seed), AudioConfig.sample_rate)
+    known = {c["file"]: c for c in (read_manifest(root) or {"clips": []})["clips"]}
     kept = {c["file"] for c in plan if _is_complete(root, c, known)}
     jobs = [(c["file"], (os.fspath(root), c)) for c in plan if c["file"] not in kept]
     done = len(kept)
     if progress:
         progress(done, len(plan))
     entries = {}
-    for entry in run_jobs(_write_clip, jobs, workers=workers):
+    for entry in run_jobs(_write_clip, jobs):
         entries[entry["file"]] = entry
         done += 1
         if progress:
@@ -264,13 +249,13 @@ def write_corpus(
         "version": VERSION,
         "seed": int(seed),
         "seconds": float(seconds),
-        "sample_rate": 22050,
+        "sample_rate": AudioConfig.sample_rate,
         "clips_per_genre": int(clips_per_genre),
         "clips": [entries[c["file"]] for c in plan],
     }
     text = json.dumps(manifest, separators=(",", ":"), sort_keys=True) + "\n"
-    if not manifest_path.is_file() or manifest_path.read_text() != text:
-        partial = manifest_path.with_name(f".manifest.{os.getpid()}.part")
-        partial.write_text(text)
-        partial.replace(manifest_path)
+    path = root / "manifest.json"
+    if not path.is_file() or path.read_text() != text:
+        with written_beside(path) as temporary:
+            temporary.write_text(text)
     return json.loads(text)

@@ -1,12 +1,14 @@
-"""Musical tables behind :mod:`audiostyle_lib.bands`: instruments, grooves, figures, harmony.
+"""The ten genres as tables: instruments, grooves, bass and chord figures, harmony, tempo, mix.
 
-Everything rhythmic is a string of 16 steps, one bar of sixteenth notes.
+One `Genre` each in `GENRE_TABLE`; code that reads them is in `score` and `arrange`. Every rhythm is a
+string of 16 steps, one bar of sixteenth notes. In all but the drums ``.`` holds a note and ``-`` is a
+rest. The other characters are:
 
 - drums: ``X`` accent, ``x`` hit, ``o`` ghost note, ``.`` nothing
-- bass:  ``r`` root, ``3 5 6 7`` chord degrees, ``8`` octave, ``a`` chromatic approach to the next
-  chord, ``w`` a step of a walking line; ``.`` holds the note, ``-`` rests
-- chords: ``X`` accented chord, ``x`` chord, a digit picks one note of the voicing; ``.`` ``-`` too
-- melody: ``x`` starts a note; ``.`` ``-`` too
+- bass: ``r`` root, ``3 5 6 7`` degrees of the chord, ``8`` octave, ``a`` chromatic approach to the next
+  chord, ``w`` a step of a walking line
+- chords: ``X`` accented chord, ``x`` chord, a digit for that one note of the chord
+- melody: ``x`` starts a note
 """
 
 from __future__ import annotations
@@ -82,8 +84,13 @@ FILLS = (
 class Genre:
     """What composing and arranging in one genre draws from.
 
-    ``grooves``, ``bass``, ``comp``, ``color`` and ``pad`` list alternatives; a style picks one of
-    each (two grooves). ``presence`` is the chance that an optional role exists.
+    Tuples of strings list alternatives, of which a score or style picks one (of ``grooves``, two).
+    Pairs of numbers are the ends of a range: ``tempo`` in beats per minute, ``gate`` the sounding share
+    of a note's length, ``low_db`` and ``high_db`` in dB, ``reverb`` as in `Mix`. A row of ``swing`` is
+    the swung note value in beats and the range of the second number in `Style.swing`. ``presence`` is
+    the chance that a role plays, ``pools`` its General MIDI programs, ``windows`` its lowest and highest
+    MIDI note where they differ from `WINDOWS`, ``levels`` its level in dB and ``drive`` its saturation;
+    ``echo`` is the chance of an echo.
     """
 
     tempo: tuple[int, int]

@@ -1,8 +1,10 @@
-"""Paired training and test data from `bands`.
+"""Paired renderings of the embedded corpus: a few scores, each in every one of a few styles.
 
-A group holds `size` scores in `size` styles, every combination rendered. A triplet takes two scores
-A, B and two styles 1, 2 of one group: content = A in 1, style = B in 2, truth = A in 2. One group of
-16 renderings gives 144 triplets. Notebook 07.
+A group is a lattice of four scores and four styles, 16 renderings. A triplet takes two scores A, B and
+two styles 1, 2 of one group: content = A in 1, style = B in 2, truth = A in 2. Of tier 1 are triplets
+whose styles are one band on two sets of instruments, so that content and truth have the same notes; of
+tier 2 are those whose styles are bands of two genres. A group gives 144 triplets. Used by notebooks
+``07_recombination.ipynb`` to ``10_future_work.ipynb``.
 """
 
 from __future__ import annotations
@@ -20,12 +22,13 @@ from ..config import AudioConfig
 from ..signal import features
 from ..signal.audio import to_level
 from .arrange import Style, arrange, draw_style, reorchestrate
-from .genres import GENRES, SPLITS
+from .genres import GENRES
 from .score import Score, compose, make_rng, split_seed
 from .synth import Part, render_parts
 from .workers import run_jobs
 
 SECONDS = 8.0
+SIZE = 4  # scores and styles of a group; even
 ONSET_GAP_S = 0.03  # notes that begin closer together are one onset
 
 
@@ -36,15 +39,15 @@ class LatticeGroup:
     Parameters
     ----------
     index : int
-    audio : np.ndarray [shape=(size, size, n_samples)]
+    audio : np.ndarray [shape=(SIZE, SIZE, n_samples)]
         int16, full scale 32 768; axes score, style, sample. ``audio[i, j]`` and ``audio[i, k]`` are
         the same music in two styles.
-    scores, styles : tuple of Score, tuple of Style
-        What the two axes are; their seeds and genres are in them.
+    scores : tuple of Score
+        Rows of `audio`.
+    styles : tuple of Style
+        Columns of `audio`. Columns 2 k and 2 k + 1 differ in instruments only.
     starts : tuple of float
         Beat of each score at which its excerpts begin.
-    siblings : tuple of (int, int)
-        Style columns that differ in instruments only (tier 1); all others are tier 2.
     """
 
     index: int
@@ -52,23 +55,22 @@ class LatticeGroup:
     scores: tuple[Score, ...]
     styles: tuple[Style, ...]
     starts: tuple[float, ...]
-    siblings: tuple[tuple[int, int], ...]
 
 
 def _column_soundfont(
     folders: tuple[Path, ...], seed: int, split: str, index: int, column: int
 ) -> Path | None:
-    """What plays a style of a group: the default, None, as often as any folder."""
+    """The folder of instruments that play a style of a group; None, the default, as often as each."""
     rng = make_rng("soundfont", split, seed, index, column)
     return (None, *folders)[int(rng.integers(len(folders) + 1))]
 
 
 def _lattice_group(
-    index: int, seed: int, split: str, seconds: float, size: int, folders: tuple[Path, ...]
+    index: int, seed: int, split: str, seconds: float, sample_rate: int, folders: tuple[Path, ...]
 ) -> LatticeGroup:
     rng = make_rng("lattice", split, seed, index)
-    score_genres = [GENRES[k % 10] for k in rng.permutation(max(10, size))[:size]]
-    style_genres = [GENRES[k % 10] for k in rng.permutation(max(10, size // 2))[: size // 2]]
+    score_genres = [GENRES[k] for k in rng.permutation(10)[:SIZE]]
+    style_genres = [GENRES[k] for k in rng.permutation(10)[: SIZE // 2]]
     styles: list[Style] = []
     for genre in style_genres:
         style = draw_style(split_seed(rng, split), genre=genre, split=split)
@@ -85,17 +87,16 @@ def _lattice_group(
         scores.append(score)
         starts.append(start)
         arrangements.append(arranged)
-    audio = np.empty((size, size, round(seconds * 22050)), np.int16)
+    audio = np.empty((SIZE, SIZE, round(seconds * sample_rate)), np.int16)
     for j, style in enumerate(styles):
         soundfont = _column_soundfont(folders, seed, split, index, j)
         for i, score in enumerate(scores):
             x = render_parts(
                 arrangements[i][j], style.mix, tempo=score.tempo, seconds=seconds,
-                start_beat=starts[i], soundfont=soundfont,
+                sample_rate=sample_rate, start_beat=starts[i], soundfont=soundfont,
             )  # fmt: skip
             audio[i, j] = np.rint(x * 32767)
-    pairs = tuple((k, k + 1) for k in range(0, size, 2))
-    return LatticeGroup(index, audio, tuple(scores), tuple(styles), tuple(starts), pairs)
+    return LatticeGroup(index, audio, tuple(scores), tuple(styles), tuple(starts))
 
 
 def _rests(parts: Sequence[Part], start: float, end: float) -> bool:
@@ -108,17 +109,15 @@ def render_lattice(
     *,
     seed: int,
     split: str,
-    seconds: float = 8.0,
-    size: int = 4,
+    seconds: float = SECONDS,
+    sample_rate: int = AudioConfig.sample_rate,
     soundfonts: Sequence[Path] = (),
-    workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[LatticeGroup]:
-    """Render groups of paired excerpts for training a transfer model.
+    """Render groups of paired excerpts.
 
-    Each group has `size` scores of different home genres and `size` styles: ``size / 2`` genres'
-    bands, each followed by the same band on other instruments. All combinations are rendered at
-    22 050 Hz, so a group holds tier 1 and tier 2 pairs.
+    Each group has four scores of different home genres and four styles: the bands of two genres, each
+    followed by the same band on other instruments.
 
     Parameters
     ----------
@@ -129,39 +128,26 @@ def render_lattice(
         ``"train"``, ``"valid"`` or ``"test"``.
     seconds : float
         Length of every excerpt.
-    size : int
-        Even, 2 to 20.
+    sample_rate : int
+        In Hz.
     soundfonts : sequence of Path
-        Folders that `bands_soundfonts.prepare` returned. Every style is played with one of them or
-        the default, drawn by `seed`, `split`, group and column.
-    workers : int, optional
-        Processes; by default the CPUs this process may use.
+        Folders that `instruments.prepare` returned. Every style is played with one of them or the
+        default, drawn by `seed`, `split`, group and column.
     progress : callable, optional
         Called as ``progress(done, n_groups)``.
 
     Yields
     ------
     LatticeGroup
-        In order of their index.
 
     Raises
     ------
-    ValueError
-        For an odd size, an unknown split or a length that is not positive.
     RuntimeError
         If a render fails, is silent or hangs; names group, program and note range.
     """
-    if size % 2 or not 2 <= size <= 20:
-        raise ValueError(f"size must be even and from 2 to 20, not {size!r}")
-    if split not in SPLITS or not seconds > 0:
-        raise ValueError(f"unknown split or no length: {split!r}, {seconds!r}")
-    settings = (seed, split, float(seconds), size, tuple(soundfonts))
-    return _lattice(n_groups, settings, workers, progress)
-
-
-def _lattice(n_groups, settings, workers, progress) -> Iterator[LatticeGroup]:
+    settings = (seed, split, float(seconds), sample_rate, tuple(soundfonts))
     jobs = [(f"lattice group {k}", (k, *settings)) for k in range(n_groups)]
-    for group in run_jobs(_lattice_group, jobs, workers=workers):
+    for group in run_jobs(_lattice_group, jobs):
         if progress:
             progress(group.index + 1, n_groups)
         yield group
@@ -169,20 +155,37 @@ def _lattice(n_groups, settings, workers, progress) -> Iterator[LatticeGroup]:
 
 @dataclass(frozen=True)
 class Triplet:
-    """Waveforms (n_samples,) of one paired test item, and what is known about it."""
+    """One item of a test: a content, a style clip, and where it is known what should come out.
+
+    Parameters
+    ----------
+    content, style : np.ndarray [shape=(n_samples,)]
+        float32, mono; the two need not be equally long.
+    truth : np.ndarray [shape=(n_samples,)] or None
+        The content's score in the style clip's style; None where nobody has recorded that.
+    content_genre, style_genre : str
+        Of `GENRES`; empty where they are not known.
+    tier : int
+        1: the same notes on other instruments; 2: the song re-arranged in another genre; 0: without a
+        truth.
+    notes : np.ndarray [shape=(n_notes, 3)] or None
+        Of the truth, without drums: start and end in s, MIDI pitch. None where they are not known.
+    onsets : np.ndarray [shape=(n_onsets,)]
+        In s, ascending, of the truth's notes and drums, or as detected in the audio.
+    """
 
     content: np.ndarray
     style: np.ndarray
-    truth: np.ndarray
+    truth: np.ndarray | None
     content_genre: str
     style_genre: str
-    tier: int  # 1: the same notes on other instruments; 2: the song re-arranged in another genre
-    notes: np.ndarray  # (n, 3) of the truth: start and end in s, MIDI pitch; without drums
-    onsets: np.ndarray  # s, ascending, of the truth's notes and drums
+    tier: int
+    notes: np.ndarray | None
+    onsets: np.ndarray
 
 
 def tier_of(style_a: int, style_b: int) -> int:
-    """Columns 2 k and 2 k + 1 of a group are one arrangement on two sets of instruments."""
+    """Tier of two style columns: 2 k and 2 k + 1 are one arrangement on two sets of instruments."""
     return 1 if style_a // 2 == style_b // 2 else 2
 
 
@@ -194,19 +197,31 @@ def render_log_mels(
     config: AudioConfig,
     soundfonts: Sequence[Path] = (),
     device: str = "cpu",
-    progress=None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Paired renderings for training, each of `SECONDS` at -20 dBFS.
+    """Log-mels of paired renderings for training, each of `SECONDS` and at -20 dBFS.
+
+    Parameters
+    ----------
+    n_groups, split, seed, soundfonts, progress
+        See `render_lattice`.
+    config : AudioConfig
+        The front end; the excerpts are rendered at its sample rate.
+    device : str
+        Where the log-mels are computed and stay.
 
     Returns
     -------
-    log_mels : torch.Tensor (n_groups, score, style, n_mels, T), in dB, half precision
-    genres : torch.Tensor (n_groups, style), indices into `GENRES`
+    log_mels : torch.Tensor [shape=(n_groups, SIZE, SIZE, n_mels, T)]
+        In dB, half precision, not below `features.FLOOR_DB`; axes group, score, style, band, frame.
+    genres : torch.Tensor [shape=(n_groups, SIZE)]
+        Of the styles, as indices into `GENRES`.
     """
     log_mels, genres = [], []
     for group in render_lattice(
-        n_groups, seed=seed, split=split, seconds=SECONDS, soundfonts=soundfonts, progress=progress
-    ):
+        n_groups, seed=seed, split=split, sample_rate=config.sample_rate, soundfonts=soundfonts,
+        progress=progress,
+    ):  # fmt: skip
         audio = np.stack([[to_level(clip) for clip in row] for row in as_float(group.audio)])
         waveforms = torch.from_numpy(audio.reshape(-1, audio.shape[-1])).to(device)
         log_mel = features.log_mel(waveforms, config).clamp_min(features.FLOOR_DB).half()
@@ -216,20 +231,38 @@ def render_log_mels(
 
 
 def as_float(samples: np.ndarray) -> np.ndarray:
-    """16-bit samples as float32 in [-1, 1)."""
+    """Convert 16-bit samples to float32 in [-1, 1); other samples are returned as they are."""
     return samples.astype(np.float32) / 32768.0 if samples.dtype == np.int16 else samples
 
 
-def triplets(n_groups: int, *, split: str, seed: int, per_group: int, tier: int | None = None):
-    """Held-out `Triplet`s, `per_group` of every group, drawn at random with both tiers mixed.
+def triplets(
+    n_groups: int,
+    *,
+    split: str,
+    seed: int,
+    per_group: int,
+    tier: int | None = None,
+    sample_rate: int = AudioConfig.sample_rate,
+) -> list[Triplet]:
+    """Draw triplets of `SECONDS` from rendered groups.
 
     Parameters
     ----------
-    tier : 1 or 2 for only that tier, None for both in turn
+    n_groups, split, seed, sample_rate
+        See `render_lattice`.
+    per_group : int
+        Triplets of every group, drawn with replacement.
+    tier : int, optional
+        1 or 2 for only that tier; without it both take turns.
+
+    Returns
+    -------
+    list of Triplet
+        ``n_groups * per_group``, in the order of the groups.
     """
     rng = np.random.default_rng([seed, 7])
     result = []
-    for group in render_lattice(n_groups, seed=seed, split=split, seconds=SECONDS):
+    for group in render_lattice(n_groups, seed=seed, split=split, sample_rate=sample_rate):
         audio, size = as_float(group.audio), group.audio.shape[0]
         ordered = list(permutations(range(size), 2))
         for k in range(per_group):
@@ -251,8 +284,8 @@ def triplets(n_groups: int, *, split: str, seed: int, per_group: int, tier: int 
     return result
 
 
-def _notes_and_onsets(group: LatticeGroup, score: int, style: int):
-    """What `Triplet.notes` and `Triplet.onsets` say of one rendering."""
+def _notes_and_onsets(group: LatticeGroup, score: int, style: int) -> tuple[np.ndarray, np.ndarray]:
+    """`Triplet.notes` and `Triplet.onsets` of one rendering."""
     beat_s = 60 / group.scores[score].tempo
     rows = np.array(
         [

@@ -1,4 +1,7 @@
-"""Content for :mod:`audiostyle_lib.bands`: what a piece is before anyone plays it."""
+"""Compose a score: chords, melody and form of a piece, before a band plays it.
+
+Shown in ``notebooks/01_data.ipynb``.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ class Score:
     split : str
         ``"train"``, ``"valid"`` or ``"test"``.
     genre : str
-        The genre whose harmony, melody and tempo the piece was composed with.
+        One of `GENRES`, whose harmony, melody and tempo the piece was composed with.
     key : str
         For example ``"A minor"``.
     tempo : float
@@ -37,9 +40,9 @@ class Score:
     n_bars : int
         Bars of four beats.
     chords : tuple of (float, int, str)
-        Start in beats, root pitch class (C = 0), quality (a key of ``bands_genres.QUALITIES``).
+        Start in beats, root pitch class (C = 0), quality (a key of `genres.QUALITIES`).
     melody : tuple of Note
-        Straight (unswung) times.
+        With straight times, without swing.
     sections : tuple of (str, int, int)
         Name (``"intro"``, ``"A"``, ``"B"``), first bar, number of bars.
     """
@@ -56,7 +59,7 @@ class Score:
 
 
 def make_rng(purpose: str, split: str, *seeds: int | str) -> np.random.Generator:
-    """Generator for one purpose; splits and purposes never share a stream."""
+    """Generator for one purpose in one split; another purpose or split gives unrelated numbers."""
     if split not in SPLITS:
         raise ValueError(f"split must be one of {SPLITS}, not {split!r}")
     words = [zlib.crc32(s.encode()) if isinstance(s, str) else int(s) for s in (purpose, split)]
@@ -118,7 +121,7 @@ def parse_steps(pattern: str) -> list[tuple[int, str, int]]:
 
 
 def scale_over_chord(scale: set[int], chord) -> set[int]:
-    """Scale bent to a chord: its tones replace the scale's notes a semitone beside them."""
+    """The scale with the chord's tones in place of those a semitone beside them."""
     tones = {(chord[1] + i) % 12 for i in QUALITIES[chord[2]]}
     foreign = tones - scale
     return {p for p in scale if not {(p + 1) % 12, (p - 1) % 12} & foreign} | tones
@@ -186,7 +189,7 @@ def _section_melody(chords, n_bars: int, scale: set[int], table: Genre, rng) -> 
 
 
 def _vary(notes: list[Note], chords, scale: set[int], rng) -> list[Note]:
-    """A repeat that differs a little: some unaccented notes move one step."""
+    """Vary a repeated section: some unaccented notes move by one step of the scale."""
     varied = []
     for note in notes:
         if note.start % 2 and rng.random() < 0.15:
@@ -272,5 +275,5 @@ def compose(seed: int, *, genre: str, split: str = "train", seconds: float = 30.
 
 
 def split_seed(rng: np.random.Generator, split: str) -> int:
-    """A seed whose remainder modulo three names its split: seeds of two splits never collide."""
+    """Draw a seed whose remainder modulo 3 is the split's index, so that no two splits share a seed."""
     return 3 * int(rng.integers(2**40)) + SPLITS.index(split)

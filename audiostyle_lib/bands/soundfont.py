@@ -1,22 +1,30 @@
-"""SoundFonts whose instruments symusic plays in tune. Used by ``bands_render``.
+"""Read and write SoundFont files, so that symusic plays their instruments in tune.
 
 symusic 0.5.9 takes a zone's pitch from the sample's header and ignores the zone's own generators
 overridingRootKey, coarseTune and fineTune. TimGM6mb tunes most of its instruments by these: played
-as it is, the piano sounds 13 to 23 semitones off, by another interval in every key zone, and "the
-same notes on another instrument" are not the same notes. `tuned` writes what each zone says into a
-sample header of its own over the same sample data (SoundFont 2.04 specification, sections 7 and 8).
-`extract_preset` takes one preset out of any SoundFont in the same way, so that a worker that plays
-one program maps a small file. SoundFonts with Ogg Vorbis samples (.sf3) stay compressed: symusic
-decodes them.
+as it is, the piano sounds 13 to 23 semitones off, by another interval in every key zone. `tuned`
+therefore writes what each zone says into a sample header of its own over the same sample data.
+`extract_preset` does the same for one preset and leaves out all others, because a worker that plays
+one program then loads a small file. SoundFonts with Ogg Vorbis samples (.sf3) stay compressed: symusic
+decodes them. Used by `synth` and `instruments`.
+
+References
+----------
+SoundFont Technical Specification 2.04, Creative Technology, 2006: sections 7 (file) and 8 (generators).
 """
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import struct
+import sys
 from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import version
 from itertools import count, pairwise
 from pathlib import Path
+from types import ModuleType
 
 from .. import paths
 
@@ -29,7 +37,7 @@ SAMPLE_HEADER = struct.Struct("<20sIIIIIBbHH")
 START, END, LOOP_START, LOOP_END = 1, 2, 3, 4  # fields of a sample header
 ROOT_KEY, CORRECTION = 6, 7  # MIDI note and cents
 NO_ROOT_KEY = 0xFFFF
-#: Generators that are not 0 where a zone is silent about them; a preset's amounts are added to these.
+#: Generators whose default is not 0; a preset's amounts are added to these.
 DEFAULTS = {8: 13_500, SCALE_TUNING: 100} | dict.fromkeys(
     (21, 23, 25, 26, 27, 28, 30, 33, 34, 35, 36, 38), -12_000
 )
@@ -75,7 +83,18 @@ def _tuned_header(header: tuple, zone: dict[int, int]) -> tuple:
 
 
 def tuned(data: bytes) -> bytes:
-    """SoundFont `data` with every zone's tuning moved into a sample header of its own."""
+    """Move every zone's tuning into a sample header of its own.
+
+    Parameters
+    ----------
+    data : bytes
+        A SoundFont (.sf2 or .sf3).
+
+    Returns
+    -------
+    bytes
+        The SoundFont with more sample headers, over the same samples.
+    """
     start, parts = _list(data, b"pdta")
     instruments = [first for _, first in struct.iter_unpack("<20sH", parts[b"inst"])]
     bags = [first for first, _ in struct.iter_unpack("<HH", parts[b"ibag"])]
@@ -294,14 +313,41 @@ def _written(about: dict, samples: _Samples, bags: list, generators: list, prese
 
 
 def file_name(program: int, is_drum: bool) -> str:
-    """Name of a `extract_preset` SoundFont in its folder."""
+    """Name of an extracted preset in its folder."""
     return f"{'kit' if is_drum else 'program'}-{program:03d}.sf"
 
 
 def instrument(folder: Path | None, program: int, is_drum: bool) -> Path:
-    """What plays a program: its file in a folder of extracted presets, else `path`."""
+    """The SoundFont that plays a program: its file in a folder of presets if it is there, else `path`."""
     file = folder / file_name(program, is_drum) if folder else None
     return file if file and file.is_file() else path()
+
+
+def digest(data: bytes, *modules: ModuleType) -> str:
+    """Hash for the name of a file that is made of a SoundFont, so that it is made anew when it has to be.
+
+    Parameters
+    ----------
+    data : bytes
+        The SoundFont.
+    *modules : ModuleType
+        Whose code makes the file. Comments and docstrings do not count.
+
+    Returns
+    -------
+    str
+        Twelve hexadecimal digits. Another version of symusic gives others, too.
+    """
+    total = hashlib.sha256(data)
+    total.update(version("symusic").encode())
+    for module in modules:
+        tree = ast.parse(Path(module.__file__).read_bytes())
+        for node in ast.walk(tree):
+            documented = isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
+            if documented and ast.get_docstring(node) is not None:
+                del node.body[0]
+        total.update(ast.dump(tree).encode())
+    return total.hexdigest()[:12]
 
 
 @cache
@@ -309,9 +355,10 @@ def path() -> Path:
     """The tuned copy of pretty_midi's General MIDI SoundFont; written on first use."""
     import pretty_midi
 
-    source = Path(pretty_midi.__file__).with_name("TimGM6mb.sf2")
-    target = paths.data() / "bands" / "TimGM6mb-tuned.sf2"
+    data = Path(pretty_midi.__file__).with_name("TimGM6mb.sf2").read_bytes()
+    name = f"TimGM6mb-tuned-{digest(data, sys.modules[__name__])}.sf2"
+    target = paths.data() / "bands" / name
     if not target.is_file():
         with paths.written_beside(target) as temporary:
-            temporary.write_bytes(tuned(source.read_bytes()))
+            temporary.write_bytes(tuned(data))
     return target

@@ -1,8 +1,8 @@
-"""Sound for :mod:`audiostyle_lib.bands`: parts to samples, and a guarded pool of workers.
+"""Play notes: parts of a piece to samples, mixed, with effects.
 
-Notes are played by symusic's synthesizer from the General MIDI SoundFont inside pretty_midi's
-wheel. That synthesizer never returns on some notes far outside an instrument's range, so batches
-run in worker processes that are watched and ended when they stop reporting.
+symusic's synthesizer plays them from the General MIDI SoundFont inside pretty_midi's wheel, tuned by
+`soundfont`. It never returns on some notes far outside an instrument's range, so batches are rendered
+by `workers`.
 """
 
 from __future__ import annotations
@@ -128,14 +128,23 @@ def synthesize(
     seconds: float,
     sample_rate: int,
     soundfont: Path | None = None,
-):
+) -> np.ndarray:
     """Play one part alone.
 
     Parameters
     ----------
+    part : Part
+    tempo : float
+        Beats (quarter notes) per minute.
+    start_beat : float
+        Where in the score the excerpt starts.
+    seconds : float
+        Length of the result.
+    sample_rate : int
+        In Hz.
     soundfont : Path, optional
-        A folder that `bands_soundfonts.prepare` returned; programs it lacks, and all without one,
-        sound from the default SoundFont.
+        A folder that `instruments.prepare` returned. The default SoundFont plays the programs that it
+        lacks, and all programs without one.
 
     Returns
     -------
@@ -145,7 +154,7 @@ def synthesize(
     Raises
     ------
     RuntimeError
-        If the synthesizer's samples are not finite or beyond all measure.
+        If a sample of the synthesizer is not finite or above 1000, where full scale is 1.
     """
     import symusic
 
@@ -189,7 +198,7 @@ def describe(part: Part) -> str:
 
 
 def _active_rms(x: np.ndarray) -> float:
-    """RMS over the frames that sound, so that a sparse part is not turned up."""
+    """RMS over the frames that sound, so that a part with many rests is not made louder."""
     frame = 1024
     power = np.square(x[: len(x) // frame * frame].reshape(-1, frame)).mean(axis=1)
     if power.size == 0:
@@ -239,8 +248,8 @@ def _effects(x: np.ndarray, mix: Mix, tempo: float, sample_rate: int) -> np.ndar
     return scipy.fft.irfft(spectrum, n_fft)[: len(x)]
 
 
-def _finish(x: np.ndarray, level_db: float) -> np.ndarray:
-    """Set the level, round off what would pass `PEAK`, fade the last 5 ms."""
+def _finish(x: np.ndarray, level_db: float, sample_rate: int) -> np.ndarray:
+    """Set the level, compress peaks smoothly below `PEAK`, fade out the last 5 ms."""
     level = np.sqrt(np.mean(np.square(x)))
     if not np.isfinite(level) or level < 1e-6:
         raise RuntimeError(f"a render is silent or not finite (RMS {level:.3g})")
@@ -250,7 +259,7 @@ def _finish(x: np.ndarray, level_db: float) -> np.ndarray:
     if over.any():
         excess = (np.abs(x[over]) - knee) / (PEAK - knee)
         x[over] = np.sign(x[over]) * (knee + (PEAK - knee) * np.tanh(excess))
-    n_fade = min(len(x), 110)
+    n_fade = min(len(x), round(0.005 * sample_rate))
     x[len(x) - n_fade :] *= np.linspace(1, 0, n_fade, dtype=np.float32)
     return np.clip(x, -PEAK, PEAK).astype(np.float32, copy=False)
 
@@ -261,7 +270,7 @@ def render_parts(
     *,
     tempo: float,
     seconds: float,
-    sample_rate: int = 22050,
+    sample_rate: int,
     start_beat: float = 0.0,
     soundfont: Path | None = None,
 ) -> np.ndarray:
@@ -314,4 +323,4 @@ def render_parts(
             x /= np.float32(_active_rms(x))
         side = np.cos(np.pi / 4 * part.pan)
         total += np.float32(10 ** (part.gain_db / 20) * side) * x
-    return _finish(_effects(total, mix, tempo, sample_rate), mix.level_db)
+    return _finish(_effects(total, mix, tempo, sample_rate), mix.level_db, sample_rate)

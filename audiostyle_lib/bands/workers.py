@@ -1,6 +1,8 @@
-"""A pool of processes that are watched, and ended when they stop reporting.
+"""Run jobs in processes that are ended when they hang.
 
-symusic's synthesizer never returns on some notes far outside an instrument's range.
+A worker announces every step of its job. One that has announced nothing for too long is killed, and the
+error names the step. `multiprocessing.Pool` would wait for ever: symusic's synthesizer, which renders
+the corpus, never returns on some notes far outside an instrument's range.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ _send: Callable[[Any], None] | None = None
 
 
 def announce(doing: str) -> None:
-    """Tell a watching parent process what starts now; nothing happens without one."""
+    """Tell the process that watches this one what starts now; without one, nothing happens."""
     if _send is not None:
         _send(("at", doing))
 
@@ -104,13 +106,18 @@ def run_jobs(
     Parameters
     ----------
     function : callable
-        Importable by name (spawned processes look it up).
+        Importable by name: spawned processes look it up.
     jobs : iterable of (str, tuple)
         Name for messages, positional arguments.
     workers : int, optional
         Number of processes; by default the CPUs this process may use.
     limit_s : float
-        Seconds that a worker may go without reporting (`render_parts` reports every part).
+        Seconds that a worker may go without an announcement; `synth.render_parts` announces every part.
+
+    Yields
+    ------
+    object
+        What the function returned, job by job.
 
     Raises
     ------

@@ -1,31 +1,32 @@
-"""More instruments for :mod:`audiostyle_lib.bands`: General MIDI SoundFonts made ready for symusic.
+"""More instruments for the embedded corpus: General MIDI SoundFonts made ready for symusic.
 
-`prepare` cuts a SoundFont into one small file for every program and kit that plays in training and
-keeps those that sound, in tune, on every note they may be given. symusic's synthesizer hangs,
-overflows or plays out of tune on some; what fails here is played from the default SoundFont. The
-test's instruments are never cut, so the test split sounds the same whatever the training heard.
+`prepare` takes every program and kit that plays in training out of a SoundFont, each as a small file,
+and keeps those that sound, in tune, on every note they may be given: on some, symusic's synthesizer
+hangs, overflows or plays out of tune. Programs that fail here are played by the default SoundFont. The
+test's instruments are never taken, so the test split sounds the same whatever training heard. Used by
+``audiostyle pretrain --soundfont``.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
+import sys
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from .. import paths
-from . import soundfont
+from ..config import AudioConfig
+from . import genres, soundfont, synth
 from .genres import DRUMS, GENRE_TABLE, TRAIN_PROGRAMS
 from .synth import Note, Part, synthesize
 from .workers import announce, run_jobs
 
 FAULTS = "faults.json"
 MAX_DETUNING = 0.5  # semitones, of the median note
-_VELOCITIES = (50, 84, 112)  # layers of loudness are other samples
+_VELOCITIES = (50, 84, 112)  # other samples may sound at another loudness
 _LIMIT_S = 10.0
 
 
@@ -59,8 +60,8 @@ def _detuning(x: np.ndarray, pitch: int, sample_rate: int) -> float:
 
 def _fault(folder: Path, program: int, is_drum: bool, pitches: list[int]) -> str:
     """What is wrong with a program, "" if nothing is (runs in a worker)."""
-    sample_rate, detunings = 22050, []
-    if not is_drum:  # compiled before the first report, while the worker may take its time
+    sample_rate, detunings = AudioConfig.sample_rate, []
+    if not is_drum:  # compiled before the first announcement, while the worker may take its time
         _detuning(np.sin(0.1 * np.arange(22000)), 60, sample_rate)
     for pitch in pitches:
         for velocity in _VELOCITIES:
@@ -98,19 +99,18 @@ def _faults(folder: Path, waiting: dict[tuple[int, bool], list[int]]) -> dict[tu
     return found
 
 
-def _cut_all(source: Path, folder: Path) -> None:
+def _extract_all(data: bytes, folder: Path) -> None:
     """Write the usable programs of a SoundFont and what was wrong with the others."""
-    data = source.read_bytes()
-    cuts, faults = {}, {}
+    ranges, faults = {}, {}
     for (program, is_drum), notes in _ranges().items():
-        part = soundfont.extract_preset(data, soundfont.DRUM_BANK if is_drum else 0, program)
+        preset = soundfont.extract_preset(data, soundfont.DRUM_BANK if is_drum else 0, program)
         file = soundfont.file_name(program, is_drum)
-        if part is None:
+        if preset is None:
             faults[file] = "is missing"
         else:
-            (folder / file).write_bytes(part)
-            cuts[program, is_drum] = notes
-    for key, fault in _faults(folder, cuts).items():
+            (folder / file).write_bytes(preset)
+            ranges[program, is_drum] = notes
+    for key, fault in _faults(folder, ranges).items():
         if fault:
             file = soundfont.file_name(*key)
             faults[file] = fault
@@ -126,14 +126,15 @@ def prepare(source: Path) -> Path:
     Parameters
     ----------
     source : Path
-        A General MIDI SoundFont (.sf2 or .sf3), or a folder that this function returned: it
-        serves without the SoundFont it was made from.
+        A General MIDI SoundFont (.sf2 or .sf3), or a folder that this function returned, which is
+        returned as it is: the SoundFont that it was made from need not be there any more.
 
     Returns
     -------
     Path
-        ``data/bands/<name>-<hash of the SoundFont>``; ``faults.json`` in it says which programs
-        are left to the default SoundFont and why.
+        ``bands/<name>-<hash>`` in the folder for data; the hash is that of the SoundFont and of the
+        code that takes it apart. ``faults.json`` says which programs the default SoundFont plays
+        instead, and why.
 
     Raises
     ------
@@ -144,16 +145,18 @@ def prepare(source: Path) -> Path:
         if not (source / FAULTS).is_file():
             raise ValueError(f"{source}: not a folder made from a SoundFont")
         return source
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:12]
-    target = paths.data() / "bands" / f"{source.stem}-{digest}"
-    if not target.is_dir():
-        partial = target.with_name(f".{target.name}.{os.getpid()}")
-        partial.mkdir(parents=True, exist_ok=True)
+    data = source.read_bytes()
+    made_by = (soundfont, genres, synth, sys.modules[__name__])
+    target = paths.data() / "bands" / f"{source.stem}-{soundfont.digest(data, *made_by)}"
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".", dir=target.parent) as beside:
+        partial = Path(beside) / target.name
+        partial.mkdir()
         try:
-            _cut_all(source, partial)
-            partial.rename(target)
+            _extract_all(data, partial)
         except ValueError as error:
             raise ValueError(f"{source}: {error}") from None
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        partial.rename(target)
     return target
