@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from audiostyle_lib import __main__, transfer
-from audiostyle_lib.bands import lattice
+from audiostyle_lib import transfer
 from audiostyle_lib.models import checkpoint
 from audiostyle_lib.models.recombine import GainTransfer
 from audiostyle_lib.training import recombination
@@ -146,9 +145,9 @@ def test_adversarial_training_goes_on_from_the_regression(tmp_path, config, sepa
     model = GainTransfer(**SIZES)
     model.standardize.fit(separable.flatten(0, 2).float())
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    recipe, path = {"model": SIZES}, tmp_path / "c.safetensors"
+    path = tmp_path / "c.safetensors"
     curves = recombination.train_adversarially(
-        model, separable, steps=4, path=path, recipe=recipe, config=config, valid=separable,
+        model, separable, steps=4, path=path, arguments=SIZES, config=config, valid=separable,
         batch_size=4, width=4,
     )  # fmt: skip
     assert curves["train_discriminator"][-1] > 0 and curves["train_generator"]
@@ -164,14 +163,14 @@ def test_each_side_gets_its_own_gradient():
     torch.manual_seed(0)
     model = GainTransfer(**SIZES)
     torch.nn.init.normal_(model.head.weight, std=0.05)
-    rivals = recombination.Rivals(model, width=4)
-    losses = rivals(*(-30 + 10 * torch.randn(3, 2, 128, 64)))
+    both = recombination.TransferAdversaries(model, width=4)
+    losses = both(*(-30 + 10 * torch.randn(3, 2, 128, 64)))
     for name, loss in losses.items():
-        rivals.zero_grad()
+        both.zero_grad()
         loss.backward(retain_graph=True)
         reached = {
             part: any(p.grad is not None and p.grad.abs().max() > 0 for p in module.parameters())
-            for part, module in rivals.named_children()
+            for part, module in both.named_children()
         }
         assert reached == {
             "generator": name != "discriminator",
@@ -179,61 +178,25 @@ def test_each_side_gets_its_own_gradient():
         }
 
 
-# From the command line ------------------------------------------------------------------------
+def test_recordings_need_a_place_in_the_batch(tmp_path, config, separable):
+    with pytest.raises(ValueError, match="take at least 4"):
+        recombination.train_gain_transfer(
+            separable, steps=1, path=tmp_path / "a.safetensors", config=config, batch_size=2,
+            recordings=torch.zeros(1, 128, 300), **SIZES,
+        )  # fmt: skip
 
 
-@pytest.fixture
-def few_renderings(monkeypatch, separable):
-    def render(n_groups, *, split, seed, config, device="cpu", soundfonts=(), progress=None):
-        return separable[:1].repeat(n_groups, 1, 1, 1, 1), torch.zeros(n_groups, SIZE).long()
+@pytest.mark.parametrize(("steps", "epochs"), [(7, 1), (55, 2), (100, 2)])
+def test_no_step_is_lost_to_whole_epochs(monkeypatch, tmp_path, config, separable, steps, epochs):
+    """And 20 000 steps are told from 21 000, which have as many epochs."""
+    drawn = []
 
-    monkeypatch.setattr(lattice, "render_log_mels", render)
+    def counted(*arguments, **settings):
+        drawn.append(0)
+        return tuple(torch.zeros(1, 128, 8) for _ in range(3))
 
-
-def pretrain(*arguments) -> int:
-    return __main__.main(["pretrain", "transfer", "--device", "cpu", *map(str, arguments)])
-
-
-def test_pretrain_writes_what_transfer_loads(few_renderings, tmp_path):
-    path = tmp_path / "made.safetensors"
-    small = ("--groups", 2, "--batch-size", 2, "--channels", 64, "-o", path)
-    assert pretrain(*small, "--steps", 1, "--adversarial-steps", 2) == 0
-    stored = transfer.load_model(path).stem.weight
-    first, last = (
-        checkpoint.read_tensors(tmp_path / f"made.training{name}.safetensors", prefix=prefix)
-        for name, prefix in (("", "model."), (".2", "model.generator."))
+    monkeypatch.setattr(recombination, "sample_batch", counted)
+    _, curves = recombination.train_gain_transfer(
+        separable, steps=steps, path=tmp_path / "a.safetensors", config=config, **SIZES
     )
-    assert not torch.equal(first["stem.weight"], last["stem.weight"])
-    assert torch.equal(stored, last["stem.weight"].half().float())
-    header = checkpoint.read_header(path)
-    assert "train_discriminator" in header["curves"] and "train_copy" in header["before"]["curves"]
-
-
-def test_a_quarter_of_a_batch_is_recordings(few_renderings, monkeypatch, tmp_path):
-    asked = []
-    batch = recombination.self_supervised_batch
-
-    def counted(recordings, *, generator, batch_size):
-        asked.append((tuple(recordings.shape), batch_size))
-        return batch(recordings, generator=generator, batch_size=batch_size)
-
-    monkeypatch.setattr(recombination, "self_supervised_batch", counted)
-    monkeypatch.setattr(__main__, "_recordings", lambda *_: torch.randn(2, 128, 300))
-    path = tmp_path / "made.safetensors"
-    sizes = ("--groups", 1, "--batch-size", 4, "--channels", 64, "--steps", 2)
-    assert pretrain(*sizes, "--conditioning", "film", "-o", path) == 0
-    assert asked == [((2, 128, 300), 1)] * 2
-    recipe = checkpoint.read_header(tmp_path / "made.training.safetensors")["recipe"]
-    assert recipe["recordings"] == 2 and recipe["model"]["conditioning"] == "film"
-    assert pretrain("--batch-size", 2, "-o", path) == 2  # none would fit
-
-
-@pytest.mark.parametrize(
-    ("arguments", "why"),
-    [(("-o", "nowhere/a.safetensors"), "needs a folder"), (("-o", "a.pt"), ".safetensors")],
-)
-def test_pretrain_refuses_before_any_work(monkeypatch, capsys, arguments, why):
-    monkeypatch.setattr(lattice, "render_log_mels", None)
-    assert pretrain(*arguments) == 2
-    error = capsys.readouterr().err
-    assert why in error and error.count("\n") == 1
+    assert len(drawn) == steps and len(curves["train_loss"]) == epochs

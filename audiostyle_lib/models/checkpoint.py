@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors with the front end, the recipe and the provenance in the header.
+"""Checkpoints: safetensors with the front end, what made the model and the provenance in the header.
 
 Apart from ``training`` so that ``transfer`` loads a model without loading the trainer.
 """
@@ -6,6 +6,7 @@ Apart from ``training`` so that ``transfer`` loads a model without loading the t
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -39,14 +40,24 @@ def read_tensors(path: Path, *, prefix: str = "") -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in load_file(path).items() if k.startswith(prefix)}
 
 
-def load_model(path: Path, *, build, config: AudioConfig, device: str = "cpu") -> nn.Module:
+def load_model(
+    path: Path, *, build: Callable[..., nn.Module], config: AudioConfig, device: str = "cpu"
+) -> nn.Module:
     """Build the model that the header describes and load its weights, in evaluation mode.
 
     Parameters
     ----------
-    path : a checkpoint written by `training.fit`
-    build : callable that takes the header's ``model`` entry as keyword arguments
-    config : the front end in use
+    path : Path
+        A checkpoint that `training.loop.fit` or `store_pretrained` wrote.
+    build : Callable
+        Takes the header's ``model`` entry as keyword arguments, so weights of any width are loaded.
+    config : AudioConfig
+        The front end in use.
+    device : str
+
+    Returns
+    -------
+    torch.nn.Module
 
     Raises
     ------
@@ -54,26 +65,48 @@ def load_model(path: Path, *, build, config: AudioConfig, device: str = "cpu") -
         If the checkpoint was made for another front end.
     FileNotFoundError
         If there is no such file.
+    ValueError
+        If the file is no checkpoint, or one of another kind of model.
     """
-    if not Path(path).is_file():
+    path = Path(path)
+    from safetensors import SafetensorError
+
+    if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
-    header = read_header(path)
-    require_same_front_end(config, header["audio"], what=str(Path(path).name))
-    model = build(**header["model"])
-    model.load_state_dict(read_tensors(path, prefix="model."))
+    try:
+        header = read_header(path)
+    except SafetensorError:
+        raise ValueError(f"{path.name} is no checkpoint") from None
+    if not {"audio", "model"} <= header.keys():
+        raise ValueError(f"{path.name} does not say which model it is of")
+    require_same_front_end(config, header["audio"], what=path.name)
+    try:
+        model = build(**header["model"])
+        model.load_state_dict(read_tensors(path, prefix="model."))
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(f"{path.name} holds another kind of model") from error
     return model.to(torch.device(device)).eval()
 
 
 def store_pretrained(
     trained: Path, path: Path, *, part: str = "", before: Path | None = None
 ) -> None:
-    """Keep a finished checkpoint, or a `part` of its model, as a pretrained model in half precision.
+    """Keep a finished checkpoint as a pretrained model in half precision, and say so.
 
-    The header of the training that went `before`, with its curves, is kept under that name.
+    Parameters
+    ----------
+    trained : Path
+        A checkpoint of `training.loop.fit`.
+    path : Path
+        The .safetensors to write.
+    part : str
+        Only this part of the model, such as the generator of two that were trained against each other.
+    before : Path or None
+        The checkpoint of a training that went before; its header is kept under ``before``.
     """
     prefix = f"model.{part}." if part else "model."
     tensors, header = read_tensors(trained, prefix=prefix), read_header(trained)
     if before is not None:
         header = header | {"before": read_header(before)}
     save(path, {f"model.{k}": v.half() for k, v in tensors.items()}, header)
-    print(f"{path}: written")
+    print(f"{path}: written, {path.stat().st_size / 1e6:.1f} MB", flush=True)

@@ -1,11 +1,11 @@
 """Training of the benchmark's judges, on tracks and instruments that no benchmark item comes from.
 
-`evaluation.judges` loads and asks them. Notebook 09.
+`evaluation.judges` loads and asks them. Used by ``notebooks/09_evaluation.ipynb``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,17 +18,18 @@ from ..evaluation.judges import Judges, load, timbre_input
 from ..models.judge import GenreNet, TimbreNet, triplet_hinge_loss
 from ..signal import features
 from . import loop
+from .batches import crops, draw_other_style, epoch_generator, random_equalizer
 
 CROP_FRAMES = 256  # 6 s
 STEPS_PER_EPOCH = 50
 
 
-def _crops(log_mels: Tensor, which: Tensor, generator: torch.Generator) -> Tensor:
-    """Random crops (B, n_mels, CROP_FRAMES) of clips `which` (B,) of (N, n_mels, T)."""
-    n = min(CROP_FRAMES, log_mels.shape[2])
-    starts = torch.randint(log_mels.shape[2] - n + 1, (len(which),), generator=generator)
-    cuts = zip(which.tolist(), starts.tolist(), strict=True)
-    return torch.stack([log_mels[i, :, s : s + n] for i, s in cuts]).float()
+def _random_crops(log_mels: Tensor, which: Tensor, generator: torch.Generator) -> Tensor:
+    """Random excerpts (B, n_mels, CROP_FRAMES) of clips `which` (B,) of (N, n_mels, T)."""
+    n_frames = min(CROP_FRAMES, log_mels.shape[2])
+    last = log_mels.shape[2] - n_frames
+    starts = torch.randint(last + 1, (len(which),), generator=generator)
+    return crops(log_mels, which, starts, n_frames)
 
 
 def train_genre(
@@ -45,10 +46,28 @@ def train_genre(
     device: str = "cpu",
     **sizes: int,
 ) -> tuple[GenreNet, dict[str, list[float]]]:
-    """Train a `GenreNet` on log-mels (N, n_mels, T) in dB at -20 dBFS and labels (N,).
+    """Train a `GenreNet` on random crops with random equalisers.
 
-    Random crops under random equalisers. `corpus` says what of, a hash or a sentence: a checkpoint of
-    another is not continued. Returns it in evaluation mode, and the curves.
+    Parameters
+    ----------
+    log_mels : torch.Tensor [shape=(N, n_mels, T)]
+        In dB, of clips at -20 dBFS.
+    labels : torch.Tensor [shape=(N,)]
+        Index of each clip's genre in `corpora.GENRES`.
+    steps, path, config, lr, seed, device
+        As in `loop.fit`.
+    corpus : str
+        What the clips are, as a hash or a sentence.
+    batch_size : int
+    **sizes : int
+        Arguments of `GenreNet`.
+
+    Returns
+    -------
+    net : GenreNet
+        In evaluation mode.
+    curves : dict of str to list of float
+        As `loop.fit`, with ``train_accuracy``.
     """
     torch.manual_seed(seed)
     sizes = {"n_genres": len(GENRES), "n_mels": config.n_mels, **sizes}
@@ -56,21 +75,17 @@ def train_genre(
     model.standardize.fit(
         log_mels[:: max(1, len(log_mels) // 200)].float().clamp_min(features.FLOOR_DB)
     )
-    steps_per_epoch = min(STEPS_PER_EPOCH, steps)
 
-    def batches(epoch: int):
-        generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
-        for _ in range(steps_per_epoch):
-            which = torch.randint(len(log_mels), (batch_size,), generator=generator)
-            equalizer = batches.random_equalizer(batch_size, config.n_mels, generator)
-            crops = _crops(log_mels, which, generator) + equalizer
-            yield crops.to(device), labels[which].to(device)
+    def batch(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        which = torch.randint(len(log_mels), (batch_size,), generator=generator)
+        equalizer = random_equalizer(batch_size, config.n_mels, generator)
+        excerpts = _random_crops(log_mels, which, generator) + equalizer
+        return excerpts.to(device), labels[which].to(device)
 
-    curves = loop.fit(
-        model, step=_genre_step, batches=batches, steps_per_epoch=steps_per_epoch,
-        epochs=max(1, steps // steps_per_epoch), path=path,
-        recipe={"model": sizes, "corpus": corpus}, config=config, seed=seed, device=device,
-        lr=lr, label="genre judge",
+    curves = _fit(
+        model, _genre_step, batch, steps=steps, path=path, arguments=sizes, config=config,
+        data={"corpus": corpus, "batch_size": batch_size}, seed=seed, device=device, lr=lr,
+        label="genre judge",
     )  # fmt: skip
     return model, curves
 
@@ -95,39 +110,54 @@ def train_timbre(
     seed: int = 0,
     device: str = "cpu",
 ) -> tuple[TimbreNet, dict[str, list[float]]]:
-    """Train a `TimbreNet` on paired renderings (n_groups, score, style, n_mels, T).
+    """Train a `TimbreNet` on paired renderings.
 
     Anchor and positive are two scores in one style; the negative is the anchor's or the positive's
-    score in another style, as often on other instruments only as in another genre: what tells them
-    apart is not the notes. With `centred` cepstra a random equaliser on each makes no difference.
+    score in another style, as often on other instruments only as in another genre. So the notes do not
+    tell positive and negative apart.
+
+    Parameters
+    ----------
+    log_mels : torch.Tensor [shape=(n_groups, n_scores, n_styles, n_mels, T)]
+        In dB.
+    centred : bool
+        Train on cepstra without their mean over time, so that an equaliser makes no difference.
+    steps, path, config, lr, seed, device
+        As in `loop.fit`.
+    corpus : str
+        What the renderings are, as a hash or a sentence.
+    batch_size : int
+        Triplets.
+
+    Returns
+    -------
+    net : TimbreNet
+        In evaluation mode.
+    curves : dict of str to list of float
+        As `loop.fit`, with ``train_triplets_right``, the share in which the positive is nearer.
     """
     torch.manual_seed(seed)
     model = TimbreNet()
-    steps_per_epoch = min(STEPS_PER_EPOCH, steps)
     n_groups, n_scores, n_styles = log_mels.shape[:3]
     flat = log_mels.flatten(0, 2)
 
-    def batches(epoch: int):
-        generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
-
+    def batch(generator: torch.Generator) -> tuple[Tensor, ...]:
         def draw(high: int) -> Tensor:
             return torch.randint(high, (batch_size,), generator=generator)
 
-        for _ in range(steps_per_epoch):
-            group, score, style = draw(n_groups), draw(n_scores), draw(n_styles)
-            other_score = (score + 1 + draw(n_scores - 1)) % n_scores
-            other_style = batches.draw_other_style(style, n_styles, generator)
-            negative_score = torch.where(draw(2) == 0, score, other_score)
-            chosen = ((score, style), (other_score, style), (negative_score, other_style))
-            clips = (
-                _crops(flat, (group * n_scores + a) * n_styles + s, generator) for a, s in chosen
-            )
-            yield tuple(timbre_input(x.to(device), config, centred=centred) for x in clips)
+        group, score, style = draw(n_groups), draw(n_scores), draw(n_styles)
+        other_score = (score + 1 + draw(n_scores - 1)) % n_scores
+        other_style = draw_other_style(style, n_styles, generator)
+        negative_score = torch.where(draw(2) == 0, score, other_score)
+        chosen = ((score, style), (other_score, style), (negative_score, other_style))
+        clips = (
+            _random_crops(flat, (group * n_scores + a) * n_styles + s, generator) for a, s in chosen
+        )
+        return tuple(timbre_input(x.to(device), config, centred=centred) for x in clips)
 
-    curves = loop.fit(
-        model, step=_timbre_step, batches=batches, steps_per_epoch=steps_per_epoch,
-        epochs=max(1, steps // steps_per_epoch), path=path,
-        recipe={"model": {}, "corpus": corpus, "centred": centred}, config=config, seed=seed,
+    curves = _fit(
+        model, _timbre_step, batch, steps=steps, path=path, arguments={}, config=config,
+        data={"corpus": corpus, "batch_size": batch_size, "centred": centred}, seed=seed,
         device=device, lr=lr, label="timbre judge",
     )  # fmt: skip
     return model, curves
@@ -141,27 +171,66 @@ def _timbre_step(model: TimbreNet, batch: tuple) -> tuple[Tensor, dict[str, Tens
     return loss, {"triplets_right": right.float().mean()}
 
 
-def labelled(log_mels: Tensor, genres: Tensor) -> tuple[Tensor, Tensor]:
-    """Clips (N, n_mels, T) and genres (N,) of paired renderings (n_groups, score, style, n_mels, T).
+def _fit(
+    model, step, batch: Callable[[torch.Generator], tuple], *, steps: int, seed: int, **settings
+):
+    """`loop.fit` on batches that `batch` draws."""
+    steps_per_epoch = min(STEPS_PER_EPOCH, steps)
 
-    The label (n_groups, style) is the arrangement's genre, whatever genre the score is from: a judge
-    of tracks only, whose scores and arrangements agree, hears the score as well.
+    def batches(epoch: int):
+        generator = epoch_generator(seed, epoch)
+        return (batch(generator) for _ in range(steps_per_epoch))
+
+    return loop.fit(
+        model, step=step, batches=batches, steps=steps, steps_per_epoch=steps_per_epoch, seed=seed,
+        **settings,
+    )  # fmt: skip
+
+
+def labelled(log_mels: Tensor, genres: Tensor) -> tuple[Tensor, Tensor]:
+    """Paired renderings as clips with a genre each.
+
+    The genre is the arrangement's, whichever genre the score is from. Trained on tracks only, in which
+    score and arrangement agree, a judge would listen to the score as well.
+
+    Parameters
+    ----------
+    log_mels : torch.Tensor [shape=(n_groups, n_scores, n_styles, n_mels, T)]
+    genres : torch.Tensor [shape=(n_groups, n_styles)]
+
+    Returns
+    -------
+    log_mels : torch.Tensor [shape=(N, n_mels, T)]
+    labels : torch.Tensor [shape=(N,)]
     """
     labels = genres[:, None].expand(log_mels.shape[:3])
     return log_mels.flatten(0, 2), labels.flatten()
 
 
 def labelled_log_mels(
-    tracks: Sequence[Track], *, seconds: float, config: AudioConfig, progress=None
+    tracks: Sequence[Track], *, seconds: float, config: AudioConfig
 ) -> tuple[Tensor, Tensor]:
-    """Log-mels (N, n_mels, T) in dB of tracks at -20 dBFS, half precision, and genres (N,)."""
+    """Read tracks as log-mels with a genre each.
+
+    Parameters
+    ----------
+    tracks : sequence of Track
+    seconds : float
+        Of each track, in s.
+    config : AudioConfig
+
+    Returns
+    -------
+    log_mels : torch.Tensor [shape=(N, n_mels, T)]
+        In dB, of clips at -20 dBFS, in half precision.
+    labels : torch.Tensor [shape=(N,)]
+        Index of the genre in `corpora.GENRES`.
+    """
     log_mels = []
-    for i, track in enumerate(tracks):
+    for track in tracks:
         clip = read_clip(track, config=config, seconds=seconds)
         log_mel = features.log_mel_at_level(clip, config)[0]
         log_mels.append(log_mel.clamp_min(features.FLOOR_DB).half())
-        if progress is not None:
-            progress(i + 1, len(tracks))
     return torch.stack(log_mels), torch.tensor([GENRES.index(t.genre) for t in tracks])
 
 
@@ -174,10 +243,26 @@ def for_corpus(
     config: AudioConfig,
     device: str = "cpu",
 ) -> Judges:
-    """The pretrained judges, on another corpus than bands with a genre judge of its own tracks.
+    """The pretrained judges; on another corpus than `bands` with a genre judge of its own tracks.
 
-    A judge that only ever heard rendered music guesses on recordings; so one is trained on the corpus's
-    training tracks, at `path`, and found there the next time.
+    A judge that has heard rendered music only guesses on recordings. So one is trained on the corpus's
+    training tracks.
+
+    Parameters
+    ----------
+    corpus : Corpus
+    steps : int
+        Of the training.
+    seconds : float
+        Of each track, in s.
+    path : Path
+        Checkpoint of the training, where the judge is found the next time.
+    config : AudioConfig
+    device : str
+
+    Returns
+    -------
+    Judges
     """
     pretrained = load(config, device)
     if corpus.name == "bands":

@@ -1,18 +1,19 @@
-"""One visible training loop for every model, over Lightning Fabric: resumes, reports, checkpoints.
+"""One training loop for every model, over Lightning Fabric: it resumes, reports and keeps checkpoints.
 
-Used by notebooks 03 to 07. An epoch depends on (seed, epoch) only, so a run that is killed and
-started again ends with the same weights as one that was not.
+An epoch depends on (seed, epoch) only, so a training that is killed and started again ends with the same
+weights as one that was not. Used by every notebook that trains, ``notebooks/03_failed_resnet.ipynb`` to
+``notebooks/10_future_work.ipynb``.
 """
 
 from __future__ import annotations
 
-import ast
-import hashlib
+import json
 import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -20,35 +21,10 @@ from torch import Tensor, nn
 
 from ..config import AudioConfig
 from ..models import checkpoint as ckpt
+from .fingerprint import fingerprint
 
 Step = Callable[[nn.Module, tuple], tuple[Tensor, dict[str, Tensor]]]
-
-
-def code_sha256(*parts: object) -> str:
-    """Hash of the code that decides what training gives; a change of it makes checkpoints stale.
-
-    Of the library's modules in which `parts` (models, functions) are defined, and of those that
-    every training uses. Comments and layout do not count.
-    """
-    inside = [m for part in parts if isinstance(part, nn.Module) for m in part.modules()]
-    used = {p.__module__ for p in [*parts, *inside]}
-    own = {name.removeprefix(f"{__package__}.") for name in used if name.startswith(__package__)}
-    digest = hashlib.sha256()
-    for name in sorted(own | {"augment", "baselines", "features", "training"}):
-        source = Path(__file__).parent.joinpath(*name.split(".")).with_suffix(".py").read_text()
-        digest.update(ast.dump(ast.parse(source)).encode())
-    return digest.hexdigest()
-
-
-def minibatches(
-    *tensors: Tensor, batch_size: int, seed: int, epoch: int
-) -> Iterable[tuple[Tensor, ...]]:
-    """Shuffled batches of resident tensors, the same for the same (seed, epoch)."""
-    generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
-    order = torch.randperm(len(tensors[0]), generator=generator).to(tensors[0].device)
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        yield tuple(t[chosen] for t in tensors)
+SAME = "same model, code, data and settings"
 
 
 def _cosine_schedule(step: int, total: int, warmup: int) -> float:
@@ -96,10 +72,11 @@ def fit(
     *,
     step: Step,
     batches: Callable[[int], Iterable[tuple]],
+    steps: int,
     steps_per_epoch: int,
-    epochs: int,
     path: Path,
-    recipe: dict,
+    arguments: dict,
+    data: dict,
     config: AudioConfig,
     seed: int = 0,
     device: str = "cpu",
@@ -115,61 +92,102 @@ def fit(
 ) -> dict[str, list[float]]:
     """Train `model` in place, checkpointing every epoch, and return the curves.
 
+    A complete checkpoint at `path` is loaded instead of training again, and an incomplete one is
+    continued, if everything that made it is the same: the model with its initial weights, the code of
+    `step`, `batches` and `evaluate` with all that they name (see `fingerprint`), `data` and every
+    setting. Otherwise the model is trained from the beginning and the checkpoint is overwritten. One
+    line says what was found and why it is used, or what differs.
+
     Parameters
     ----------
-    model : moved to `device`; left there, in evaluation mode
-    step : (model, batch) -> (loss, {name: scalar tensor}); the names become curves ``train_<name>``
-    batches : epoch -> iterable of batches already on `device`; the same for the same epoch
-    steps_per_epoch : length of that iterable, for the learning-rate schedule
-    path : checkpoint; a complete one of the same recipe is loaded instead of trained, an incomplete
-        one is continued, one of another recipe is overwritten
-    recipe : JSON-able facts the result depends on (corpus hash, sizes); ``recipe["model"]`` holds
-        the keyword arguments that rebuild the model. Epochs, seed, optimiser settings and a hash of
-        the code are added.
-    betas : of AdamW
-    clip_norm : largest gradient norm, None for no clipping
-    precision : of Fabric; "bf16-mixed" is for a GPU
-    evaluate : model -> {name: value} after every epoch; names become curves
+    model : torch.nn.Module
+        Moved to `device`; left there, in evaluation mode.
+    step : Callable
+        (model, batch) -> (loss, {name: scalar tensor}); the names become curves ``train_<name>``.
+    batches : Callable
+        epoch -> iterable of at least `steps_per_epoch` batches that are already on `device`; always the
+        same ones for the same epoch.
+    steps : int
+        Length of the training in batches.
+    steps_per_epoch : int
+        Batches of an epoch; the last epoch is shorter where `steps` is not a multiple.
+    path : Path
+        Of the checkpoint.
+    arguments : dict
+        Keyword arguments that rebuild the model, for `checkpoint.load_model`; JSON-able.
+    data : dict
+        What tells the data apart from other data, such as a corpus's hash; JSON-able.
+    config : AudioConfig
+        Front end of the data.
+    seed : int
+        Of what the model draws during training, such as dropout.
+    device : str
+        "cpu" or "cuda".
+    lr : float
+        Highest learning rate; `warmup` steps lead up to it, half a cosine leads down to 1 % of it.
+    weight_decay : float
+    betas : tuple of float
+        Of AdamW.
+    clip_norm : float or None
+        Largest gradient norm, None for no clipping.
+    warmup : int
+        In steps.
+    precision : str
+        Of Fabric; "bf16-mixed" is for a GPU.
+    evaluate : Callable or None
+        model -> {name: value} after every epoch; the names become curves.
+    label : str
+        How the lines that are printed begin.
+    provenance : dict or None
+        Kept in the checkpoint for the reader.
 
     Returns
     -------
-    dict of lists, one value an epoch: ``train_loss``, ``grad_norm``, ``train_<name>``, evaluated names
+    dict of str to list of float
+        One value an epoch: ``train_loss``, ``grad_norm``, ``train_<name>`` and what `evaluate` names.
+
+    Raises
+    ------
+    ValueError
+        If `batches` gives fewer than it should.
     """
     from lightning_fabric import Fabric
 
-    place = torch.device(device)
+    path, place = Path(path), torch.device(device)
+    settings = {
+        "steps": steps, "steps_per_epoch": steps_per_epoch, "seed": seed, "lr": lr,
+        "weight_decay": weight_decay, "betas": betas, "clip_norm": clip_norm, "warmup": warmup,
+        "precision": precision, "front end": config.to_dict(), "torch": torch.__version__,
+    }  # fmt: skip
+    made_of = {
+        "model": fingerprint(model, arguments),
+        "code": fingerprint(step, batches, evaluate, _train_epoch),
+        "data": data,
+        **settings,
+    }
+    made_of = json.loads(json.dumps(made_of))  # as it will be read
     fabric = Fabric(
         accelerator=place.type,
         devices=1 if place.index is None else [place.index],
         precision=precision,
     )
-    recipe = {
-        **recipe,
-        "code": code_sha256(model, step, batches),
-        "epochs": epochs,
-        "seed": seed,
-        "lr": lr,
-        "weight_decay": weight_decay,
-        "betas": list(betas),
-        "clip_norm": clip_norm,
-    }
     model.to(device)  # before the optimiser's state is restored, which goes where the weights are
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=lr, weight_decay=weight_decay, betas=betas, fused=True
     )
-    curves, done = _resume(model, optimizer, Path(path), recipe, epochs)
+    epochs = -(-steps // steps_per_epoch)
+    curves, done = _resume(model, optimizer, path, made_of, epochs, label)
     if done == epochs:
-        print(f"{label}: {epochs} epochs found in {Path(path).name}, not trained again")
         model.eval()
         return curves
     module, optimizer = fabric.setup(model, optimizer)
-    total = steps_per_epoch * epochs
     bar = _bar(label, epochs, done)
     for epoch in range(done, epochs):
         started = time.perf_counter()
+        first = epoch * steps_per_epoch
         latest = _train_epoch(
-            fabric, module, optimizer, step, batches(epoch), epoch, seed,
-            first_step=epoch * steps_per_epoch, total=total, warmup=warmup, lr=lr,
+            fabric, module, optimizer, step, batches(epoch), epoch, seed, first=first,
+            last=min(steps, first + steps_per_epoch), total=steps, warmup=warmup, lr=lr,
             clip_norm=clip_norm,
         )  # fmt: skip
         if evaluate is not None:
@@ -178,45 +196,66 @@ def fit(
                 latest |= evaluate(model)
         for name, value in latest.items():
             curves.setdefault(name, []).append(float(value))
-        complete = epoch + 1 == epochs
         tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
-        if not complete:
+        if epoch + 1 < epochs:
             tensors |= _optimizer_tensors(optimizer)
-        header = {"audio": config.to_dict(), "model": recipe["model"], "recipe": recipe}
+        header = {"audio": config.to_dict(), "model": arguments, "made_of": made_of}
         header |= {"epoch": epoch + 1, "curves": curves, "provenance": provenance or {}}
-        ckpt.save(Path(path), tensors, header)
+        ckpt.save(path, tensors, header)
         _report(bar, label, epoch + 1, epochs, latest, time.perf_counter() - started)
     model.eval()
     return curves
 
 
-def _resume(model, optimizer, path: Path, recipe: dict, epochs: int) -> tuple[dict, int]:
-    """Load what an earlier run of the same recipe left: (curves, epochs done)."""
-    import json
-
+def _resume(
+    model: nn.Module, optimizer, path: Path, made_of: dict, epochs: int, label: str
+) -> tuple[dict, int]:
+    """Load what an earlier training left that was made of the same: (curves, epochs done)."""
     if not path.is_file():
         return {}, 0
     header = ckpt.read_header(path)
-    if header.get("recipe") != json.loads(json.dumps(recipe)):
+    other = ", ".join(_differences(header.get("made_of", {}), made_of))
+    if other:
+        print(f"{label}: {path.name} was made with another {other}: trained again", flush=True)
         return {}, 0
+    done = header["epoch"]
     model.load_state_dict(ckpt.read_tensors(path, prefix="model."))
-    if header["epoch"] < epochs:
+    if done == epochs:
+        print(
+            f"{label}: {epochs} epochs found in {path.name}, not trained again: {SAME}", flush=True
+        )
+    else:
         _restore_optimizer(optimizer, ckpt.read_tensors(path, prefix="optimizer."))
-    return header["curves"], header["epoch"]
+        print(
+            f"{label}: {done} of {epochs} epochs found in {path.name}, continued: {SAME}",
+            flush=True,
+        )
+    return header["curves"], done
+
+
+def _differences(old: dict, new: dict) -> Iterator[str]:
+    """Names of the entries that differ, with both values where they are short."""
+    for name in old | new:
+        a, b = old.get(name), new.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            yield from _differences(a, b)
+        elif a != b:
+            is_short = all(len(str(x)) <= 20 for x in (a, b))
+            yield f"{name} ({a}, now {b})" if is_short else name
 
 
 def _train_epoch(
     fabric, module, optimizer, step, batches, epoch, seed, *,
-    first_step, total, warmup, lr, clip_norm,
+    first, last, total, warmup, lr, clip_norm,
 ) -> dict[str, float]:  # fmt: skip
-    """One pass over `batches`; means of loss, gradient norm and metrics, read once at the end."""
+    """Steps `first` to `last`; means of loss, gradient norm and metrics, read once at the end."""
     module.train()
     torch.manual_seed(seed * 100_003 + epoch)
     sums: dict[str, Tensor] = {}
-    n = 0
-    for n, batch in enumerate(batches, start=1):
+    done = first
+    for done, batch in enumerate(islice(batches, last - first), start=first + 1):
         for group in optimizer.param_groups:
-            group["lr"] = lr * _cosine_schedule(first_step + n - 1, total, warmup)
+            group["lr"] = lr * _cosine_schedule(done - 1, total, warmup)
         loss, metrics = step(module, batch)
         fabric.backward(loss)
         limit = clip_norm if clip_norm is not None else float("inf")
@@ -227,4 +266,6 @@ def _train_epoch(
         values |= {f"train_{k}": v for k, v in metrics.items()}
         for name, value in values.items():
             sums[name] = sums.get(name, 0.0) + value.detach()
-    return {name: float(value / n) for name, value in sums.items()}
+    if done < last:
+        raise ValueError(f"epoch {epoch} has {done - first} batches instead of {last - first}")
+    return {name: float(value / (last - first)) for name, value in sums.items()}
