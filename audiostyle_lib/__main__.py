@@ -49,13 +49,41 @@ def _add_soundfonts(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def _add_destination(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("-o", "--output", type=Path, help=f"{what} to write")
+    parser.add_argument(
+        "--ship", action="store_true", help="overwrite the weights that come with the library"
+    )
+
+
+def _destination(arguments, shipped: Path) -> Path:
+    """What `pretrain` writes: -o, or with --ship the shipped file or folder."""
+    if (arguments.output is None) != arguments.ship:
+        raise ValueError("pretrain needs either -o, or --ship to overwrite the shipped weights")
+    if arguments.ship:
+        return shipped
+    from .paths import PRETRAINED
+
+    output = arguments.output.expanduser().resolve()
+    if PRETRAINED in (output, *output.parents):
+        raise ValueError(f"{output}: there lie the shipped weights, which only --ship overwrites")
+    return output
+
+
+def _model_file(arguments, shipped: Path) -> Path:
+    output = _destination(arguments, shipped)
+    if output.suffix != ".safetensors" or not output.parent.is_dir():
+        raise ValueError(f"{output}: needs a folder that is there and a name in .safetensors")
+    return output
+
+
 def _prepared(soundfonts: list[Path]) -> list[Path]:
     for file in soundfonts:
         if not file.exists():
             raise FileNotFoundError(f"no SoundFont at {file}")
-    from .bands import soundfonts
+    from .bands import instruments
 
-    return [soundfonts.prepare(file) for file in soundfonts]
+    return [instruments.prepare(file) for file in soundfonts]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,17 +91,36 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     p = commands.add_parser("transfer", help="CONTENT's notes in the sound of STYLE")
-    p.add_argument("content", type=Path)
-    p.add_argument("style", type=Path)
-    p.add_argument("-o", "--output", type=Path, required=True, help="wav, flac, ogg or mp3")
-    p.add_argument("--method", default="learned", choices=("learned", "ltas_eq"))
-    p.add_argument("--vocoder", default="gain", choices=VOCODERS)
-    p.add_argument("--strength", type=_share, default=1.0, metavar="0..1")
+    p.add_argument("content", type=Path, help="audio file whose notes are kept")
+    p.add_argument("style", type=Path, help="audio file whose sound is wanted")
     p.add_argument(
-        "--calibration", type=_share, default=1.0, metavar="0..1",
-        help="how much of the network's mistake about CONTENT to subtract: 1 suits recordings",
+        "-o", "--output", type=Path, required=True,
+        help="file to write; its ending decides the format: wav, flac, ogg, mp3, au or aiff",
     )  # fmt: skip
-    p.add_argument("--device", default="auto")
+    p.add_argument(
+        "--method", default="learned", choices=("learned", "ltas_eq"),
+        help="the pretrained network (default), or an equaliser that matches the average spectrum",
+    )  # fmt: skip
+    p.add_argument(
+        "--vocoder", default="gain", choices=VOCODERS,
+        help="gain (default) changes the levels in CONTENT's own spectrogram, content_phase keeps "
+        "only its phases; the others make a new waveform from the predicted log-mel",
+    )  # fmt: skip
+    p.add_argument(
+        "--strength", type=_share, default=1.0, metavar="0..1",
+        help="0 gives CONTENT back, 1 is the full transfer (default)",
+    )  # fmt: skip
+    p.add_argument(
+        "--calibration", type=_share, metavar="0..1",
+        help="with learned: subtract this share of what the network changes when CONTENT itself is "
+        "the style, which should be nothing (default 0)",
+    )  # fmt: skip
+    p.add_argument(
+        "--variance", type=_share, metavar="0..1",
+        help="with learned: how far to raise the variation over time, which the network makes too "
+        "small, to that of STYLE (default 0.15)",
+    )  # fmt: skip
+    p.add_argument("--device", default="auto", help="cpu, cuda, or auto (default)")
     p.set_defaults(run=_transfer)
 
     p = commands.add_parser("data", help="render bands, look for gtzan, or check a folder")
@@ -92,12 +139,19 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--cores", type=int, default=os.cpu_count() or 1)
     p.add_argument(
         "--store", action="store_true",
-        help="keep the outputs in notebooks/ and the table in the README",
+        help="make the run the reference: figures/<profile>-<corpus>, notebooks/ and the README's table",
     )  # fmt: skip
     p.set_defaults(run=_reproduce)
 
+    p = commands.add_parser("compare", help="which metrics of a run agree with its reference")
+    p.add_argument("folder", type=Path, metavar="RUN", help="figures/runs/<profile>-<corpus>")
+    p.add_argument(
+        "reference", type=Path, nargs="?", help="another run; figures/<profile>-<corpus> if left out",
+    )  # fmt: skip
+    p.set_defaults(run=_compare)
+
     p = commands.add_parser("report", help="write the report page of a run")
-    p.add_argument("folder", type=Path, help="figures/<profile>-<corpus>")
+    p.add_argument("folder", type=Path, help="figures/runs/<profile>-<corpus>, or a reference")
     p.set_defaults(run=_report)
 
     p = commands.add_parser("bench", help="speed beside librosa and torchaudio, in one run")
@@ -142,9 +196,7 @@ def _parser() -> argparse.ArgumentParser:
         "--recordings", metavar="CORPUS",
         help="a corpus (gtzan) whose training tracks make a quarter of each batch, self-supervised",
     )  # fmt: skip
-    m.add_argument(
-        "-o", "--output", type=Path, help="instead of what transfer uses: a .safetensors"
-    )
+    _add_destination(m, "a .safetensors")
     _add_soundfonts(m)
     m.add_argument("--seed", type=int, default=1)
     m.add_argument("--device", default="auto")
@@ -152,6 +204,7 @@ def _parser() -> argparse.ArgumentParser:
     m = models.add_parser("judges", help="the genre and timbre judges of the benchmark")
     m.add_argument("--groups", type=_at_least(1, int), default=240, help="of 16 paired renderings")
     m.add_argument("--steps", type=_at_least(1, int), default=1_000)
+    _add_destination(m, "folder of three .safetensors")
     _add_soundfonts(m)
     m.add_argument("--seed", type=int, default=2)
     m.add_argument("--device", default="auto")
@@ -159,6 +212,7 @@ def _parser() -> argparse.ArgumentParser:
     m = models.add_parser("vocoder", help="log-mel to magnitudes")
     m.add_argument("--profile", default="long", help="whose corpus it hears")
     m.add_argument("--steps", type=_at_least(1, int), default=8_000)
+    _add_destination(m, "a .safetensors")
     m.add_argument("--seed", type=int, default=0)
     m.add_argument("--device", default="auto")
     m.set_defaults(run=_pretrain_vocoder)
@@ -176,6 +230,10 @@ def _progress(label: str):
 def _transfer(arguments) -> None:
     from .signal import audio
 
+    options = {"calibration": arguments.calibration, "variance": arguments.variance}
+    corrections = {name: value for name, value in options.items() if value is not None}
+    if corrections and arguments.method != "learned":
+        raise ValueError(f"--{next(iter(corrections))} is a correction of --method learned only")
     output = audio.check_writable(arguments.output)
     content, style = audio.read_audio(arguments.content), audio.read_audio(arguments.style)
     # Only now, so that bad input is refused in a moment: torch takes seconds to import.
@@ -183,11 +241,13 @@ def _transfer(arguments) -> None:
     from . import transfer
 
     config, device = cfg.AudioConfig(), cfg.choose_device(arguments.device)
-    corrections = transfer.FOR_RECORDINGS | {"calibration": arguments.calibration}
+    method = transfer.ltas_eq
+    if arguments.method == "learned":
+        method = transfer.learned(transfer.load_model(device=device), **corrections)
     result = transfer.transfer(
         content,
         style,
-        method=transfer.method_named(arguments.method, device=device, **corrections),
+        method=method,
         strength=arguments.strength,
         vocoder=arguments.vocoder,
         config=config,
@@ -200,18 +260,13 @@ def _transfer(arguments) -> None:
 
 def _data(arguments) -> None:
     from . import config as cfg
-    from . import corpora, paths
+    from . import corpora
 
     if arguments.what == "check":
         if arguments.folder is None:
             raise ValueError("data check needs a folder")
         print(corpora.describe(corpora.read_folder(arguments.folder, name=arguments.folder.name)))
         return
-    if arguments.what == "gtzan" and paths.gtzan() is None:
-        raise FileNotFoundError(
-            f"no GTZAN at {paths.data() / 'gtzan'}. It cannot be shipped (it has no licence): put the "
-            "folder with the ten genre folders there, or set AUDIOSTYLE_GTZAN to it"
-        )
     opened = corpora.open_corpus(
         arguments.what,
         profile=cfg.profile(arguments.profile),
@@ -224,8 +279,9 @@ def _data(arguments) -> None:
 def _reproduce(arguments) -> int:
     from . import config as cfg
     from . import corpora, paths
-    from .course import pipeline, report
+    from .course import compare, pipeline
 
+    paths.require_checkout("reproduce")
     cfg.profile(arguments.profile)
     corpus = corpora.resolve(arguments.corpus)
     code = pipeline.reproduce(
@@ -235,11 +291,19 @@ def _reproduce(arguments) -> int:
     folder = paths.runs() / f"{arguments.profile}-{corpus}"
     if code:
         return 1
-    print(f"figures, metrics and report: {folder}")
+    verdict = compare.with_reference(folder)  # before `store` puts the run in the reference's place
     if arguments.store:
-        pipeline.store(folder)
-        report.update_readme(folder)
+        pipeline.store(folder, only=arguments.only)
+    print(f"figures, metrics and report: {folder}\n{verdict}")
     return 0
+
+
+def _compare(arguments) -> int:
+    from .course import compare
+
+    text, agrees = compare.compare_folders(arguments.folder, arguments.reference)
+    print(text)
+    return 0 if agrees else 1
 
 
 def _report(arguments) -> None:
@@ -304,7 +368,7 @@ def _tables_of_methods(arguments, config, device: str) -> dict:
     }
     named = benchmark.methods(models, config, device=device)
     for stage, vocoder in benchmark.STAGES.items():
-        named[f"attention network, for recordings{stage}"] = benchmark.learned(
+        named[f"attention network, for recordings{stage}"] = benchmark.as_method(
             models["attention network"], vocoder=vocoder, device=device, **transfer.FOR_RECORDINGS
         )
     named |= benchmark.slow_peers(config, iterations=profile.peer_iterations, device=device)
@@ -326,6 +390,11 @@ def _tables_of_methods(arguments, config, device: str) -> dict:
 
 
 def _pretrain_judges(arguments) -> None:
+    from .paths import PRETRAINED
+
+    folder = _destination(arguments, PRETRAINED)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {folder}")
     from . import bands
     from . import config as cfg
     from .bands import lattice
@@ -341,20 +410,18 @@ def _pretrain_judges(arguments) -> None:
         arguments.groups, split="train", soundfonts=soundfonts,
         progress=_progress("groups rendered"), **settings,
     )  # fmt: skip
+    names = ", ".join(soundfont.name for soundfont in soundfonts) or "default"
+    settings["corpus"] = f"bands {bands.corpus.VERSION}, {arguments.groups} groups, {names}"
     settings["steps"] = arguments.steps
-    names = [folder.name for folder in soundfonts]
-    made_of = (
-        f"bands {bands.corpus.VERSION}, {arguments.groups} groups, {', '.join(names) or 'default'}"
-    )
-    for centred, path in TIMBRE_MODELS.items():
-        training = path.with_suffix(".training.safetensors")
-        judges.train_timbre(log_mels, centred=centred, path=training, corpus=made_of, **settings)
-        checkpoint.store_pretrained(training, path)
-    training = GENRE_MODEL.with_suffix(".training.safetensors")
-    judges.train_genre(
-        *judges.labelled(log_mels, genres), path=training, corpus=made_of, **settings
-    )
-    checkpoint.store_pretrained(training, GENRE_MODEL)
+    for centred, shipped in TIMBRE_MODELS.items():
+        output = folder / shipped.name
+        training = output.with_suffix(".training.safetensors")
+        judges.train_timbre(log_mels, centred=centred, path=training, **settings)
+        checkpoint.store_pretrained(training, output)
+    output = folder / GENRE_MODEL.name
+    training = output.with_suffix(".training.safetensors")
+    judges.train_genre(*judges.labelled(log_mels, genres), path=training, **settings)
+    checkpoint.store_pretrained(training, output)
 
 
 def _recordings(name: str | None, config, device: str):
@@ -378,9 +445,7 @@ def _pretrain_transfer(arguments) -> None:
     from .models import checkpoint
     from .training import recombination
 
-    output = arguments.output or transfer.DEFAULT_MODEL
-    if output.suffix != ".safetensors" or not output.parent.is_dir():
-        raise ValueError(f"{output}: needs a folder that is there and a name in .safetensors")
+    output = _model_file(arguments, transfer.DEFAULT_MODEL)
     soundfonts = _prepared(arguments.soundfont)
     config, device = cfg.AudioConfig(), cfg.choose_device(arguments.device)
     cfg.set_deterministic(arguments.seed)
@@ -395,18 +460,18 @@ def _pretrain_transfer(arguments) -> None:
     settings = {"config": config, "valid": valid, "seed": arguments.seed, "device": device}
     settings |= {"batch_size": arguments.batch_size, "recordings": recordings}
     model, _ = recombination.train_gain_transfer(
-        log_mels, steps=arguments.steps, path=training,
-        soundfonts=[folder.name for folder in soundfonts], channels=arguments.channels,
+        log_mels, steps=arguments.steps, path=training, channels=arguments.channels,
         heads=arguments.channels // 64, conditioning=arguments.conditioning, **settings,
     )  # fmt: skip
     checkpoint.store_pretrained(training, output)
     if not arguments.adversarial_steps:
         return
-    recipe = checkpoint.read_header(training)["recipe"]
+    sizes = checkpoint.read_header(training)["model"]
     first, training = training, training.with_suffix(".2.safetensors")
     recombination.train_adversarially(
-        model, log_mels, steps=arguments.adversarial_steps, path=training, recipe=recipe, **settings
-    )
+        model, log_mels, steps=arguments.adversarial_steps, path=training, arguments=sizes,
+        **settings,
+    )  # fmt: skip
     checkpoint.store_pretrained(training, output, part="generator", before=first)
 
 
@@ -416,19 +481,20 @@ def _pretrain_vocoder(arguments) -> None:
     from .models import checkpoint
     from .training import vocoders
 
+    output = _model_file(arguments, vocoding.DEFAULT_MODEL)
     config, device = cfg.AudioConfig(), cfg.choose_device(arguments.device)
     profile = cfg.profile(arguments.profile)
     cfg.set_deterministic(arguments.seed)
     corpus = corpora.open_corpus("bands", profile=profile, progress=_progress("rendered"))
     settings = {"config": config, "seconds": profile.clip_seconds}
     train = vocoders.load_pcm(corpus.split("train"), **settings, progress=_progress("read"))
-    path = vocoding.DEFAULT_MODEL.with_suffix(".training.safetensors")
+    training = output.with_suffix(".training.safetensors")
     vocoders.train_magnitude(
         train, vocoders.load_pcm(corpus.split("valid"), **settings),
-        steps=arguments.steps, path=path, config=config, corpus_sha256=corpus.sha256,
+        steps=arguments.steps, path=training, config=config, corpus_sha256=corpus.sha256,
         seed=arguments.seed, device=device,
     )  # fmt: skip
-    checkpoint.store_pretrained(path, vocoding.DEFAULT_MODEL)
+    checkpoint.store_pretrained(training, output)
 
 
 if __name__ == "__main__":

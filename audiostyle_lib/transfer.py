@@ -1,7 +1,8 @@
-"""Audio in, audio out: the notes of one clip in the sound of another. Notebooks 00 and 07.
+"""Audio in, audio out: the notes of one clip in the sound of another.
 
-Every method answers the same question, which gain in dB turns the content's log-mel into the
-result's, so that `strength` and the vocoders work alike for all of them.
+A method predicts a gain in dB: what has to be added to the content's log-mel to get the result's. So
+`strength` and the vocoders work in the same way for all methods. Used by
+``notebooks/00_listen_first.ipynb``, ``notebooks/07_recombination.ipynb`` and the command line.
 """
 
 from __future__ import annotations
@@ -19,34 +20,35 @@ from .models import checkpoint
 from .models.recombine import GainTransfer, LatentTransfer
 from .paths import PRETRAINED
 from .signal import features
-from .signal.audio import rms_dbfs
+from .signal.audio import as_waveform, rms_dbfs
 
 DEFAULT_MODEL = PRETRAINED / "gain_transfer.safetensors"
-LEVEL_DBFS = -20.0  # at which the networks hear every clip
 GAIN_LIMITS_DB = (-60.0, 30.0)
 BLOCK_FRAMES = 1280  # about 30 s; even, because the network halves the time resolution
 MARGIN_FRAMES = GainTransfer.CONTEXT_FRAMES
 EXCERPT_SECONDS, EXCERPT_PIECES = 120.0, 12
 PEAK = 0.99
-# Of `learned`, by output stage; notebook 07 shows the choice, on validation triplets of bands.
+VARIANCE_LIMIT = 2.0  # see `with_global_variance`
+# Corrections of `learned`. The defaults, here and on the command line:
+DEFAULTS = {"calibration": 0.0, "variance": 0.15}
+# For clips of the corpus bands, by output stage: chosen in notebook 07 on validation triplets.
 _OF_A_GAIN = {"calibration": 0.1, "variance": 0.15}
 _OF_A_LOG_MEL = {"calibration": 0.5, "variance": 0.75}
-CORRECTIONS = {
+FOR_BANDS = {
     vocoder: _OF_A_LOG_MEL if vocoder in vocoding.FROM_LOG_MEL else _OF_A_GAIN
     for vocoder in vocoding.VOCODERS
 }
-# Through either stage; by both timbre columns on 40 pairs of GTZAN's training and validation tracks.
+# Chosen by both timbre columns of the benchmark on 40 pairs of GTZAN's training and validation tracks.
 FOR_RECORDINGS = {"calibration": 1.0, "variance": 0.5}
-VARIANCE_LIMIT = 2.0  # see `with_global_variance`
 
 # (content log-mel (1, n_mels, T)) -> gain (1, n_mels, T) or (1, n_mels, 1)
 GainFunction = Callable[[Tensor], Tensor]
 
 
 def excerpt(waveform: np.ndarray, config: AudioConfig) -> np.ndarray:
-    """At most two minutes of `waveform` (n_samples,), as evenly spaced pieces joined together.
+    """At most two minutes of `waveform` (n_samples,): twelve evenly spaced pieces, joined together.
 
-    A style is a summary; computing it from more of a long recording only costs memory.
+    A style is a summary of a clip. Two minutes are enough for it and bound the memory that it takes.
     """
     longest = round(EXCERPT_SECONDS * config.sample_rate)
     if len(waveform) <= longest:
@@ -59,15 +61,31 @@ def excerpt(waveform: np.ndarray, config: AudioConfig) -> np.ndarray:
 def learned(
     model: GainTransfer,
     *,
-    calibration: float = _OF_A_GAIN["calibration"],
-    variance: float = _OF_A_GAIN["variance"],
+    calibration: float = DEFAULTS["calibration"],
+    variance: float = DEFAULTS["variance"],
 ) -> Callable[[Tensor, Tensor], GainFunction]:
-    """The method of a trained `GainTransfer`: (content excerpt, style) log-mels -> gain function.
+    """The method of a trained network, with two corrections of errors that regression makes.
 
-    Two corrections of what a regression does where it is not sure, each from 0 to 1: `calibration` on
-    the content's own style (`GainTransfer.gain`), and `variance`, how much of what averaging took is
-    given back (`with_global_variance`). `CORRECTIONS` has the settings for each output stage, of which
-    the defaults are those for ``gain``; `FOR_RECORDINGS` those for sounds that no SoundFont has.
+    Parameters
+    ----------
+    model : GainTransfer
+        In evaluation mode, for example from `load_model`.
+    calibration : float
+        From 0 to 1: which share of the gain towards the content's own style to subtract. That gain should
+        be zero, so what the network gives instead is its error about this content.
+    variance : float
+        From 0 to 1: how far each band's variation over time, which regression makes too small, is raised
+        to that of the style clip. See `with_global_variance`.
+
+    Returns
+    -------
+    callable
+        Takes the log-mels of content and style, each (1, n_mels, T) at -20 dBFS, and returns a function
+        from a log-mel of the content (1, n_mels, T) to its gain in dB.
+
+    Notes
+    -----
+    `FOR_BANDS` and `FOR_RECORDINGS` are other settings for ``learned(model, **settings)``.
     """
 
     def prepare(content: Tensor, style: Tensor) -> GainFunction:
@@ -86,13 +104,31 @@ def learned(
 def with_global_variance(
     gain_of: GainFunction, content: Tensor, style: Tensor, *, amount: float
 ) -> GainFunction:
-    """`gain_of` with a result that varies over time more nearly as the style clip does.
+    """Change a gain so that the result varies over time about as much as the style clip does.
 
-    In doubt a regression gives the mean of what may be true, which varies less than any of it. Speech
-    synthesis meets this by scaling each trajectory about its mean to the variance of natural speech
-    (Toda & Tokuda, 2007; as a filter, Silen et al., Interspeech 2012). Here each band (of log-mels
-    (1, n_mels, T) in dB) is scaled by (style's / result's standard deviation) ^ `amount`, never below 1
-    or above `VARIANCE_LIMIT`.
+    Where several results are plausible, a regression predicts their mean, which varies less over time
+    than each of them. Therefore each band's deviation from its mean is scaled by (standard deviation of
+    the style / of the result) ** `amount`, limited to 1..`VARIANCE_LIMIT`.
+
+    Parameters
+    ----------
+    gain_of : callable
+        From a log-mel in dB (1, n_mels, T) to its gain in dB.
+    content, style : torch.Tensor [shape=(1, n_mels, T)]
+        Log-mels in dB at -20 dBFS, from which the standard deviations are computed.
+    amount : float
+        0 leaves the gain as it is, 1 scales fully.
+
+    Returns
+    -------
+    callable
+        Like `gain_of`.
+
+    References
+    ----------
+    Toda & Tokuda, "A speech parameter generation algorithm considering global variance," IEICE Trans.
+    E90-D(5), 2007. Silen et al., "Ways to implement global variance in statistical speech synthesis,"
+    Interspeech 2012.
     """
     floor = features.FLOOR_DB
     content, style = content.clamp_min(floor), style.clamp_min(floor)
@@ -109,9 +145,10 @@ def with_global_variance(
 
 
 def latent(model: LatentTransfer) -> Callable[[Tensor, Tensor], GainFunction]:
-    """The method of a trained `LatentTransfer`: its log-mel, as a gain on the content's own.
+    """The method of a trained `LatentTransfer`: the difference of its log-mel to the content's.
 
-    Meant for a vocoder that finds a new phase; the latent is too coarse for the content's phase.
+    Its result is too blurred in time to fit the content's phase: choose a vocoder of
+    `vocoding.FROM_LOG_MEL` for it.
     """
 
     def prepare(content: Tensor, style: Tensor) -> GainFunction:
@@ -122,9 +159,19 @@ def latent(model: LatentTransfer) -> Callable[[Tensor, Tensor], GainFunction]:
 
 
 def ltas_eq(content: Tensor, style: Tensor) -> GainFunction:
-    """The long-term average spectrum equaliser as a method.
+    """The equaliser of the long-term average spectrum, as a method.
 
-    One fixed gain per band that gives the content the style's mean power in that band.
+    Each band gets one gain for the whole clip, which gives it the mean power that it has in the style.
+
+    Parameters
+    ----------
+    content, style : torch.Tensor [shape=(1, n_mels, T)]
+        Log-mels in dB at -20 dBFS.
+
+    Returns
+    -------
+    callable
+        From a log-mel of the content to the gain in dB, (1, n_mels, 1).
     """
 
     def mean_power_db(log_mel: Tensor) -> Tensor:
@@ -146,29 +193,46 @@ def transfer(
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
-    """Return `content` in the style of `style`.
+    """Give the notes of one clip the sound of another.
 
     Parameters
     ----------
-    content, style : np.ndarray (n_samples,), mono at the front end's sample rate; any lengths
-    method : `learned(model)` or `ltas_eq`
-    strength : scales the gain in dB; 0 gives the content back, 1 the full transfer
-    vocoder : one of `vocoding.VOCODERS`
-    progress : called with (blocks done, blocks)
+    content, style : np.ndarray [shape=(n_samples,) or (n_samples, n_channels)]
+        At the front end's sample rate; lengths may differ. Converted by `audio.as_waveform`.
+    method : callable
+        ``learned(model)``, ``latent(model)`` or `ltas_eq`.
+    strength : float
+        Factor of the gain in dB: 0 gives the content back, 1 is the full transfer.
+    vocoder : str
+        One of `vocoding.VOCODERS`.
+    config : AudioConfig
+        The front end.
+    device : str
+        Where the network computes.
+    progress : callable
+        Called with the number of blocks done and the number of blocks.
 
     Returns
     -------
-    np.ndarray (n_samples,), float32
-        As long and as loud (RMS) as the content, quieter where it would clip.
+    np.ndarray [shape=(n_samples,), dtype=float32]
+        Mono, as long as the content and with its RMS level, or quieter where it would clip.
+
+    Raises
+    ------
+    ValueError
+        If the vocoder is unknown, or content or style cannot be used: see `audio.as_waveform`.
 
     Notes
     -----
-    Works through the content in blocks of 30 s with a margin wider than the network's field of view,
-    so memory hardly grows with the recording. A vocoder that finds phases gets the joined log-mel.
+    The content is processed in blocks of 30 s, with margins wider than the network's field of view, so a
+    long recording takes hardly more memory than a short one. A vocoder that finds new phases gets the
+    log-mel of all blocks, joined.
     """
     config = config or AudioConfig()
     vocoding.vocoder_named(vocoder)  # before any work
-    offset = LEVEL_DBFS - rms_dbfs(content)
+    content = as_waveform(content, what="content", config=config)
+    style = as_waveform(style, what="style", config=config)
+    offset = features.LEVEL_DBFS - rms_dbfs(content)
     gain_of = method(
         *(
             features.log_mel_at_level(excerpt(x, config), config, device=device)
@@ -181,9 +245,7 @@ def transfer(
     log_mels = []  # of the result, for a vocoder that has to see all of it
     for done, start in enumerate(starts, start=1):
         first, last = max(0, start - margin), min(len(content), start + block + margin)
-        piece = torch.from_numpy(np.ascontiguousarray(content[first:last])).to(device)[None]
-        if piece.shape[1] < config.n_fft:  # torch's iSTFT wants a whole window
-            piece = torch.nn.functional.pad(piece, (0, config.n_fft - piece.shape[1]))
+        piece = torch.from_numpy(content[first:last]).to(device)[None]
         spectrum, log_mel, gain = _transferred(piece, gain_of, offset, strength, config)
         if vocoder in vocoding.FROM_LOG_MEL:
             inner = (start - first) // config.hop_length
@@ -192,8 +254,8 @@ def transfer(
             log_mels.append((log_mel + gain)[:, :, inner:stop])
         else:
             out = vocoding.render(
-                spectrum, gain, config, n_samples=piece.shape[1], vocoder=vocoder
-            )[0, : last - first]
+                spectrum, gain, config, n_samples=last - first, vocoder=vocoder
+            )[0]  # fmt: skip
             fade = _fade(first, last, start, block, len(content), margin)
             result[first:last] += out.cpu().numpy() * fade
         if progress is not None:
@@ -217,7 +279,11 @@ def _transferred(piece, gain_of, offset, strength, config) -> tuple[Tensor, Tens
 
 
 def _fade(first: int, last: int, start: int, block: int, total: int, margin: int) -> np.ndarray:
-    """Weights of a block: 1 inside, linear over half the margin around either seam; they sum to 1."""
+    """Weights of the samples `first` to `last` of a block, which fades into its neighbours.
+
+    They rise and fall linearly within a quarter of the margin on either side of a seam, so that the
+    weights of two neighbours sum to 1.
+    """
     position = np.arange(first, last)
     half = margin // 4
     weight = np.ones(last - first, dtype=np.float32)
@@ -237,19 +303,15 @@ def _leveled(result: np.ndarray, content: np.ndarray) -> np.ndarray:
 def load_model(
     path: Path = DEFAULT_MODEL, *, config: AudioConfig | None = None, device: str = "cpu"
 ) -> GainTransfer:
-    """The pretrained recombination, in evaluation mode."""
+    """A trained network in evaluation mode, the pretrained one if no `path` is given.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ConfigMismatchError
+        If the network was trained for another front end.
+    """
     return checkpoint.load_model(
         path, build=GainTransfer, config=config or AudioConfig(), device=device
     )
-
-
-METHODS = ("learned", "ltas_eq")
-
-
-def method_named(name: str, *, device: str = "cpu", **corrections: float):
-    """The method called `name`; ``learned`` loads the pretrained model and takes `corrections`."""
-    if name == "ltas_eq":
-        return ltas_eq
-    if name == "learned":
-        return learned(load_model(device=device), **corrections)
-    raise ValueError(f"unknown method {name!r}: choose one of {', '.join(METHODS)}")

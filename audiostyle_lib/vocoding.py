@@ -1,4 +1,7 @@
-"""From a spectrogram back to a waveform: the step the report could not take. Notebook 08."""
+"""From a spectrogram back to a waveform, the step that the report leaves out.
+
+Used by ``notebooks/08_vocoding.ipynb``, where every way is explained and compared.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,10 @@ from .signal import features, mel_inversion, phase_recovery
 
 DEFAULT_MODEL = PRETRAINED / "vocoder.safetensors"
 MOMENTUM = 0.99
-MEL_MOMENTUM = 0.5  # of the steps towards the log-mel: more makes few of them worse
+MEL_MOMENTUM = 0.5  # of the steps towards the log-mel; after so few steps, more momentum is worse
 PEAK = 0.99
-BLOCK_FRAMES = 2048  # of a long spectrogram that are worked on at a time: 47 s
-OVERLAP_FRAMES = 8  # that two blocks share; a sample lies in n_fft / hop_length = 4 frames
+BLOCK_FRAMES = 2048  # frames of a long spectrogram that are processed at a time: 47 s
+OVERLAP_FRAMES = 8  # frames that two blocks share; a sample lies in n_fft / hop_length = 4 frames
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,16 @@ class Vocoder:
 
     Parameters
     ----------
-    magnitude : ``gain`` on the content's STFT, ``inversion`` of the mel spectrogram, or ``network``
-    phase : the ``content``'s, ``random``, or by ``heap`` integration
-    iterations : Griffin-Lim steps towards these magnitudes
-    mel_steps : steps after them towards a signal with this log-mel, whatever its magnitudes
-    tolerance : of heap integration: bins below this share of the loudest begin with a random phase
+    magnitude : str
+        ``"gain"`` on the content's STFT, ``"inversion"`` of the mel spectrogram, or ``"network"``.
+    phase : str
+        ``"content"`` takes the content's, ``"random"`` draws them, ``"heap"`` integrates gradients.
+    iterations : int
+        Griffin-Lim steps towards these magnitudes.
+    mel_steps : int
+        Further steps, which keep the log-mel but may change the magnitudes within a band.
+    tolerance : float
+        Of heap integration: bins below this share of the loudest one begin with a random phase.
     """
 
     magnitude: str
@@ -55,7 +63,7 @@ FROM_LOG_MEL = tuple(name for name, vocoder in VOCODERS.items() if vocoder.phase
 
 
 def vocoder_named(name: str | Vocoder) -> Vocoder:
-    """The entry of `VOCODERS`; raise `ValueError` naming the choices if there is none."""
+    """The entry of `VOCODERS` called `name`, or `name` if it is a `Vocoder`; else a `ValueError`."""
     if isinstance(name, Vocoder):
         return name
     if name not in VOCODERS:
@@ -82,7 +90,7 @@ def load_model(config: AudioConfig, device: str = "cpu") -> Vocos:
 @lru_cache(maxsize=8)
 @torch.inference_mode(False)
 def _band_to_bin(config: AudioConfig, device: str) -> Tensor:
-    """(n_fft // 2 + 1, n_mels): weights, summing to 1, with which a bin mixes the bands above it."""
+    """Weights (F, n_mels), summing to 1, of the bands that each bin belongs to."""
     basis = features._mel_basis(config, "cpu").clone()
     shape = basis / basis.amax(dim=1, keepdim=True)  # undo slaney's area normalisation
     weights = shape.T.contiguous()
@@ -93,9 +101,20 @@ def _band_to_bin(config: AudioConfig, device: str) -> Tensor:
 
 
 def apply_gain(spectrum: Tensor, gain_db: Tensor, config: AudioConfig) -> Tensor:
-    """Scale a complex STFT (B, F, T) by a gain in dB per mel band, (B, n_mels, T) or (B, n_mels, 1).
+    """Scale a complex STFT by a gain per mel band; phases stay as they are.
 
-    A bin's gain is the mean, in dB, of the bands it belongs to; phases stay the content's own.
+    Parameters
+    ----------
+    spectrum : torch.Tensor [shape=(B, F, T)]
+        Complex.
+    gain_db : torch.Tensor [shape=(B, n_mels, T) or (B, n_mels, 1)]
+        In dB. A bin's gain is the weighted mean of those of the bands that it belongs to.
+    config : AudioConfig
+        The front end.
+
+    Returns
+    -------
+    torch.Tensor [shape=(B, F, T)]
     """
     gain_per_bin = _band_to_bin(config, str(spectrum.device)) @ gain_db  # (B, F, T)
     return spectrum * 10 ** (gain_per_bin / 20)
@@ -111,14 +130,33 @@ def griffin_lim(
     phase: Tensor | None = None,
     seed: int = 0,
 ) -> Tensor:
-    """Waveform (B, n_samples) whose STFT magnitude approaches `magnitude` (B, F, T).
-
-    Fast Griffin-Lim (Perraudin, Balazs & Sondergaard, WASPAA 2013); momentum 0 is the original
-    (Griffin & Lim, 1984). On a CPU item by item, by `phase_recovery.griffin_lim`; elsewhere as one batch.
+    """Fast Griffin-Lim: find a waveform whose STFT has nearly these magnitudes.
 
     Parameters
     ----------
-    phase : complex (B, F, T) to start from (its modulus is ignored); random from `seed` if None
+    magnitude : torch.Tensor [shape=(B, F, T)]
+        Linear.
+    config : AudioConfig
+        The front end.
+    n_samples : int
+        Length of the waveform.
+    iterations : int
+        Number of steps.
+    momentum : float
+        0 is the original algorithm, 0.99 converges faster.
+    phase : torch.Tensor [shape=(B, F, T)] or None
+        Complex; its angles are where the iteration begins, its modulus is ignored. Random if None.
+    seed : int
+        Of the random phases.
+
+    Returns
+    -------
+    torch.Tensor [shape=(B, n_samples)]
+
+    Notes
+    -----
+    On a CPU each item is processed by `phase_recovery.griffin_lim`, which names the sources; on other
+    devices the whole batch at once.
     """
     if phase is None:
         generator = torch.Generator().manual_seed(seed)
@@ -126,7 +164,7 @@ def griffin_lim(
         phase = torch.polar(torch.ones_like(angle), angle).to(magnitude.device)
     unit = phase / phase.abs().clamp_min(1e-12)
     if magnitude.device.type == "cpu":
-        settings = {**_lattice(config), "n_samples": n_samples}
+        settings = {**_stft_sizes(config), "n_samples": n_samples}
         steps = {"iterations": iterations, "momentum": momentum}
         found = [
             phase_recovery.griffin_lim(x.numpy().T, **settings, **steps) for x in magnitude * unit
@@ -147,14 +185,16 @@ def _griffin_lim_batched(magnitude, unit, config, n_samples, iterations, momentu
     return features.istft(magnitude * unit, config, n_samples)
 
 
-def _lattice(config: AudioConfig) -> dict[str, int]:
+def _stft_sizes(config: AudioConfig) -> dict[str, int]:
     return {"n_fft": config.n_fft, "hop_length": config.hop_length}
 
 
 def heap_integration(magnitude: Tensor, config: AudioConfig, *, seed: int = 0) -> Tensor:
-    """Complex spectrum (B, F, T) of this magnitude, with phases by `phase_recovery.heap_integration`."""
+    """Complex spectrum (B, F, T) of a magnitude (B, F, T), by `phase_recovery.heap_integration`."""
     found = [
-        phase_recovery.polar(x, phase_recovery.heap_integration(x, **_lattice(config), seed=seed))
+        phase_recovery.polar(
+            x, phase_recovery.heap_integration(x, **_stft_sizes(config), seed=seed)
+        )
         for x in (m.cpu().numpy().T for m in magnitude)
     ]
     return torch.from_numpy(np.stack(found)).transpose(1, 2).to(magnitude.device)
@@ -169,26 +209,54 @@ def mel_to_waveform(
     model: Vocos | None = None,
     seed: int = 0,
 ) -> Tensor:
-    """Waveform (B, n_samples) in -1..1 of a log-mel in dB (B, n_mels, T).
-
-    Magnitudes, phases, Griffin-Lim steps. A log-mel fixes only sums of magnitudes, so in the last
-    steps they need not be those of the inversion any more: the signal's own are scaled to have the
-    right sums. What would clip is made quieter as a whole.
+    """Make a waveform for a log-mel: magnitudes first, then phases, then steps that refine both.
 
     Parameters
     ----------
-    vocoder : one of `FROM_LOG_MEL`, or another that needs no content
-    model : network of a vocoder with one, the pretrained one if None
-    seed : of random phases
+    log_mel_db : torch.Tensor [shape=(B, n_mels, T)]
+        In dB.
+    config : AudioConfig
+        The front end.
+    n_samples : int or None
+        Length of the waveform, (T - 1) * hop_length if None.
+    vocoder : str or Vocoder
+        One of `FROM_LOG_MEL`, or another one whose phase is not the content's.
+    model : Vocos or None
+        Network of a vocoder that has one; the pretrained one if None.
+    seed : int
+        Of the random phases.
+
+    Returns
+    -------
+    torch.Tensor [shape=(B, n_samples)]
+        In -1..1, on the CPU; a waveform that would clip is made quieter as a whole.
+
+    Raises
+    ------
+    ValueError
+        If the vocoder is unknown or needs the content, or the log-mel has another shape or values that
+        are not finite.
+    ConfigMismatchError
+        If `model` was trained for another front end.
 
     Notes
     -----
-    On the CPU, but for the magnitudes: heap integration goes bin by bin. A long spectrogram is worked
-    on in blocks. Each begins with the last frames of the one before, whose phases it keeps, so that
-    where two blocks meet they are the same signal: no seam, and memory that does not grow with the
-    spectrogram's length (but for input and output).
+    A log-mel determines only sums of magnitudes. Therefore the last steps do not aim at the magnitudes
+    found first: they scale those of the signal so that each band has the right sum.
+
+    A long spectrogram is processed in blocks, so the memory needed beside input and output is bounded.
+    Each block begins with the last frames of the block before and keeps their phases. So the two signals
+    are equal where they are joined, and no seam is heard. Only the magnitudes are computed on the device
+    of the input, because heap integration visits one bin after the other.
     """
     way = vocoder_named(vocoder)
+    if log_mel_db.ndim != 3 or log_mel_db.shape[1] != config.n_mels or log_mel_db.shape[2] == 0:
+        raise ValueError(
+            f"wanted a log-mel (B, {config.n_mels}, T), got shape {tuple(log_mel_db.shape)}"
+        )
+    if not log_mel_db.isfinite().all():
+        raise ValueError("the log-mel holds values that are not finite (NaN or infinity)")
+    log_mel_db = log_mel_db.float()
     if way.phase == "content":
         raise ValueError(f"{vocoder} needs the content's STFT: choose {', '.join(FROM_LOG_MEL)}")
     if n_samples is None:
@@ -211,7 +279,10 @@ def mel_to_waveform(
 def _magnitude(
     log_mel_db: Tensor, first: int, last: int, model: Vocos | None, config: AudioConfig
 ) -> np.ndarray:
-    """Magnitudes (T, F) of frames `first` to `last` of a log-mel; a network sees those around them."""
+    """Magnitudes (T, F) of the frames `first` to `last` of a log-mel (n_mels, T).
+
+    A network is also shown the frames around them, as many as its receptive field reaches.
+    """
     margin = 0 if model is None else model.receptive_field // 2
     begin = max(0, first - margin)
     seen = log_mel_db[None, :, begin : last + margin]
@@ -222,18 +293,20 @@ def _magnitude(
 def _in_blocks(
     log_mel_db: Tensor, config: AudioConfig, n_samples: int, to_spectrum: Callable
 ) -> np.ndarray:
-    """Waveform (n_samples,) of one log-mel (n_mels, T), not above `PEAK`."""
+    """Waveform (n_samples,) of one log-mel (n_mels, T), scaled to a peak of `PEAK` if it would clip."""
     hop, n_frames = config.hop_length, log_mel_db.shape[1]
     waveform = np.zeros(n_samples, dtype=np.float32)
-    kept = np.empty((0, config.n_fft // 2 + 1), dtype=np.complex64)  # last frames of the one before
+    kept = np.empty(
+        (0, config.n_fft // 2 + 1), dtype=np.complex64
+    )  # last frames of the block before
     for start in range(0, n_frames, BLOCK_FRAMES):
         first, stop = start - len(kept), min(n_frames, start + BLOCK_FRAMES + OVERLAP_FRAMES)
         n = min(n_samples - first * hop, (stop - first) * hop)
         if n <= 0:
             break
         spectrum = to_spectrum(log_mel_db, first, stop, kept)
-        begin = len(kept) // 2 * hop  # from here on both blocks give the same
-        piece = phase_recovery.istft(spectrum, **_lattice(config), n_samples=n)
+        begin = len(kept) // 2 * hop  # the middle of the shared frames
+        piece = phase_recovery.istft(spectrum, **_stft_sizes(config), n_samples=n)
         waveform[first * hop + begin : first * hop + n] = piece[begin:]
         end = start + BLOCK_FRAMES - first
         kept = spectrum[end - OVERLAP_FRAMES : end]
@@ -245,16 +318,16 @@ def _block(
     log_mel_db: Tensor, magnitude: np.ndarray, way: Vocoder, config: AudioConfig,
     seed: int, kept: np.ndarray,
 ) -> np.ndarray:  # fmt: skip
-    """Spectrum (T, F) of a piece of log-mel (n_mels, T) whose first frames are `kept`."""
-    lattice = _lattice(config)
+    """Spectrum (T, F) of a block of log-mel (n_mels, T); its first frames become `kept`, (K, F)."""
+    sizes = _stft_sizes(config)
     if way.phase == "random":
         angle = np.random.default_rng(seed).uniform(-np.pi, np.pi, magnitude.shape)
     else:
         known = {"known": np.angle(kept), "seed": seed, "tolerance": way.tolerance}
-        angle = phase_recovery.heap_integration(magnitude, **lattice, **known)
+        angle = phase_recovery.heap_integration(magnitude, **sizes, **known)
     spectrum = phase_recovery.polar(magnitude, angle)
     spectrum[: len(kept)] = kept
-    size = {**lattice, "n_samples": len(magnitude) * config.hop_length - 1, "n_known": len(kept)}
+    size = {**sizes, "n_samples": len(magnitude) * config.hop_length - 1, "n_known": len(kept)}
     if way.iterations:
         spectrum = phase_recovery.griffin_lim(
             spectrum, **size, iterations=way.iterations, momentum=MOMENTUM
@@ -275,12 +348,24 @@ def _block(
 def render(
     spectrum: Tensor, gain_db: Tensor, config: AudioConfig, *, n_samples: int, vocoder: str = "gain"
 ) -> Tensor:
-    """Waveform (B, n_samples) of the content's STFT (B, F, T) changed by `gain_db` (B, n_mels, T).
+    """Make a waveform of the content's STFT and a gain.
 
     Parameters
     ----------
-    vocoder : one of `VOCODERS`; ``gain`` multiplies the content's own STFT, the others start from the
-        resulting log-mel
+    spectrum : torch.Tensor [shape=(B, F, T)]
+        The content's complex STFT.
+    gain_db : torch.Tensor [shape=(B, n_mels, T)]
+        In dB, on the content's log-mel.
+    config : AudioConfig
+        The front end.
+    n_samples : int
+        Length of the waveform.
+    vocoder : str
+        One of `VOCODERS`: ``gain`` scales the content's own STFT, the others start from the log-mel.
+
+    Returns
+    -------
+    torch.Tensor [shape=(B, n_samples)]
     """
     way = vocoder_named(vocoder)
     if way.magnitude == "gain":

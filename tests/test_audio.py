@@ -114,6 +114,7 @@ def _with(value: float) -> np.ndarray:
         (_no_samples, "holds no samples"),
         (_samples(_with(np.nan)), "not finite"),
         (_samples(_with(-np.inf)), "not finite"),
+        (_samples(_with(1e30)), r"holds a sample of 1e\+30"),  # one damaged exponent
         (_samples(np.zeros(RATE)), "silent"),
         (_samples(np.full(RATE, 0.9e-4)), "silent"),
         (_samples(np.full(2047, 0.1)), r"lasts 0\.093 s, shorter than one window \(0\.093 s\)"),
@@ -200,13 +201,68 @@ def test_suffix_may_be_upper_case(tmp_path, tone):
 def test_minutes_of_vorbis_can_be_written(tmp_path):
     """libsndfile's encoder kills the process if it is given minutes in one piece."""
     code = (
-        "import sys, numpy as np; from audiostyle_lib.audio import write_audio\n"
+        "import sys, numpy as np; from audiostyle_lib.signal.audio import write_audio\n"
         "write_audio(sys.argv[1], np.full(150 * 22050, 0.1, np.float32), sample_rate=22050)"
     )
     path = tmp_path / "long.ogg"
     done = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
     assert done.returncode == 0
     assert sf.info(path).frames == 150 * RATE
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_result_that_is_not_finite_is_not_written(tmp_path, value):
+    for name in ("out.wav", "out.flac", "out.ogg", "out.mp3"):
+        with pytest.raises(AudioError, match="not written, the result holds samples that are not"):
+            audio.write_audio(tmp_path / name, _with(value), sample_rate=RATE)
+    assert list(tmp_path.iterdir()) == []
+
+
+# Arrays -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale", "offset"),
+    [(np.float64, 1, 0), (np.float32, 1, 0), (np.float16, 1, 0), (np.int16, 2**15, 0),
+     (np.int32, 2**31, 0), (np.uint8, 2**7, 2**7)],
+)  # fmt: skip
+@pytest.mark.parametrize("channels", [1, 2])
+def test_any_kind_of_samples_becomes_float32(tone, config, dtype, scale, offset, channels):
+    x = tone(amplitude=0.9)
+    given = (scale * x.astype(float) + offset).astype(dtype)
+    if channels == 2:
+        given = np.stack([given, given], axis=1)
+    found = audio.as_waveform(given, what="content", config=config)
+    assert found.dtype == np.float32 and found.shape == x.shape
+    np.testing.assert_allclose(found, x, atol=1.1 / 128 if dtype == np.uint8 else 1e-3)
+
+
+def test_channels_are_averaged_and_float32_is_not_copied(tone, config):
+    x, y = tone(300.0), tone(500.0)
+    found = audio.as_waveform(np.stack([x, y], axis=1), what="content", config=config)
+    np.testing.assert_allclose(found, (x + y) / 2, atol=1e-6)
+    assert audio.as_waveform(x, what="content", config=config) is x
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (np.zeros((2, RATE)), r"has shape \(2, 22050\), wanted \(n_samples,\) or"),
+        (np.zeros((RATE, 2, 1)), "has shape"),
+        (np.float32(0.5), "has shape"),
+        (np.zeros(0), r"lasts 0\.000 s, shorter than one window"),
+        (np.zeros((0, 2)), "shorter than one window"),
+        (np.zeros(2047), "shorter than one window"),
+        (_with(np.nan), "not finite"),
+        (np.where(np.arange(RATE) == 9, 1e300, 0.1), r"holds a sample of 1e\+300"),
+        (np.zeros(RATE, complex), "has samples of type complex128"),
+        (np.full(RATE, "x"), "has samples of type"),
+    ],
+)
+def test_unusable_arrays_are_refused_in_one_line(config, given, why):
+    with pytest.raises(ValueError, match=why) as error:
+        audio.as_waveform(given, what="style", config=config)
+    assert str(error.value).startswith("style: ") and "\n" not in str(error.value)
 
 
 def test_rms_level_of_known_signals(tone):
@@ -219,6 +275,13 @@ def test_rms_level_of_known_signals(tone):
 def test_to_level_reaches_the_level(amplitude, dbfs):
     x = amplitude * np.sin(np.arange(5000, dtype=np.float32))
     assert audio.rms_dbfs(audio.to_level(x, dbfs)) == pytest.approx(dbfs, abs=1e-3)
+
+
+@pytest.mark.parametrize("peak", [1e-4, 1e-6, 1e-8])
+def test_to_level_lifts_very_quiet_clips_and_leaves_silence(peak):
+    x = (peak * np.sin(np.arange(5000))).astype(np.float32)
+    assert audio.rms_dbfs(audio.to_level(x)) == pytest.approx(-20, abs=1e-2)
+    assert not audio.to_level(np.zeros(5000, np.float32)).any()
 
 
 def test_to_level_never_clips():

@@ -188,10 +188,19 @@ def test_a_slow_peer_is_compared_on_the_items_that_it_has():
         found = benchmark.difference(table, method, against, "LSD")
         assert (found["mean"], found["n"]) == (mean, n)
         assert found["interval"] == tuple(sorted((mean / 1.5, 2 * mean / 1.5)))
-        entry = benchmark.summary(table, against=against)[method]["LSD"]
+        named = {benchmark.COPY: table[against], method: table[method]}
+        entry = benchmark.summary(named)[method]["LSD"]
         assert entry["difference"] == found["interval"]
         assert entry["n"] == len(table[method])
     assert benchmark.difference(table, "other", "ours", "LSD")["interval"] == (-4.0, -4.0)
+
+
+def test_without_the_copy_there_are_means_and_no_differences(tmp_path):
+    table = {"a": rows(1.0, 3.0), "b": rows(2.0, 2.0)}
+    found = benchmark.summary(table)
+    assert set(found["a"]["LSD"]) == {"mean", "n", "interval"}
+    benchmark.write(tmp_path / "b.json", {"x": table}, {})
+    assert json.loads((tmp_path / "b.json").read_text())["splits"]["x"]["summary"]["b"]
 
 
 def test_a_difference_leaves_out_what_either_lacks():
@@ -249,16 +258,16 @@ def test_a_method_is_corrected_as_its_output_stage_wants(network, monkeypatch):
         transfers, "learned", lambda model, **corrections: given.append(corrections)
     )
     for vocoder in ("gain", "neural"):
-        benchmark.learned(network, vocoder=vocoder)
-    benchmark.learned(network, vocoder="neural", calibration=1.0)
-    assert given[:2] == [transfers.CORRECTIONS["gain"], transfers.CORRECTIONS["neural"]]
+        benchmark.as_method(network, vocoder=vocoder)
+    benchmark.as_method(network, vocoder="neural", calibration=1.0)
+    assert given[:2] == [transfers.FOR_BANDS["gain"], transfers.FOR_BANDS["neural"]]
     assert given[0] != given[1]
-    assert given[2] == transfers.CORRECTIONS["neural"] | {"calibration": 1.0}
+    assert given[2] == transfers.FOR_BANDS["neural"] | {"calibration": 1.0}
 
 
 def test_a_zeroed_style_is_a_code_of_zeros_and_hears_no_style_clip(network, clip, config):
     content, style, other = (clip(1.0, seed) for seed in range(3))
-    told, zeroed = (benchmark.learned(network, zeroed=z) for z in (False, True))
+    told, zeroed = (benchmark.as_method(network, zeroed=z) for z in (False, True))
     assert np.array_equal(zeroed(content, style), zeroed(content, other))
     assert not np.allclose(told(content, style), told(content, other), atol=1e-3)
 
@@ -266,7 +275,7 @@ def test_a_zeroed_style_is_a_code_of_zeros_and_hears_no_style_clip(network, clip
         own = network.encode_style(content_log_mel)
         tokens = torch.zeros_like(network.encode_style(style_log_mel).tokens)
         nothing = StyleCode(torch.zeros(1, 8 + 128), tokens)
-        calibration = transfers.CORRECTIONS["gain"]["calibration"]
+        calibration = transfers.FOR_BANDS["gain"]["calibration"]
         return lambda x: network.gain(x, nothing, own, calibration=calibration)
 
     expected = transfers.transfer(content, style, method=static)
@@ -312,6 +321,25 @@ def test_a_run_scores_methods_oracles_and_truth(items, panel, config, tmp_path):
     assert "half" in benchmark.describe(table)
 
 
+def test_a_shuffled_style_is_another_items_and_a_single_item_has_none(items, panel, config):
+    heard, lines = [], []
+
+    def method(content, style):
+        heard.append(id(style))
+        return content
+
+    one, two = (id(item.style) for item in items)
+    settings = {"ablated": {"x": lambda c, s: c}, "progress": lines.append}
+    table = benchmark.run(items, {"x": method}, panel, config, **settings)
+    assert heard == [one, two, two, one] and len(table["x, shuffled style"]) == 2
+    assert not any("a single item" in line for line in lines)
+    heard.clear()
+    table = benchmark.run(items[:1], {"x": method}, panel, config, **settings)
+    assert heard == [one] and "x, shuffled style" not in table
+    assert len(table["x, zeroed style"]) == 1
+    assert any("a single item" in line for line in lines)
+
+
 def test_samples_that_are_not_finite_are_refused(items, panel, config):
     broken = items[0].content.copy()
     broken[7] = np.nan
@@ -346,12 +374,37 @@ def test_a_table_of_files_is_scored(clip, panel, config, tmp_path):
     assert "genre hit" not in first and "multi-pitch F" not in first  # nobody knows them
 
 
-@pytest.mark.parametrize("text", ["", "content,style\na.wav,b.wav\n", "content,style,output\n"])
-def test_a_table_without_its_columns_is_refused(text, config, tmp_path):
+def test_a_table_from_a_spreadsheet_is_read(clip, config, tmp_path):
+    """A byte order mark, blanks after commas, a line of commas at the end."""
+    audio.write_audio(tmp_path / "a.wav", clip(1.0), sample_rate=22_050)
     table = tmp_path / "table.csv"
-    table.write_text(text)
-    with pytest.raises(ValueError, match="header"):
+    text = "content, style, truth, output\r\na.wav, a.wav, , a.wav\r\n,,,\r\n"
+    table.write_bytes(text.encode("utf-8-sig"))
+    items, outputs = benchmark.from_csv(table, config)
+    assert len(items) == len(outputs) == 1 and items[0].truth is None
+
+
+HEADER = "content,style,truth,output\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "header"),
+        ("content,style\na.wav,b.wav\n", "header"),
+        (HEADER, "header"),
+        (HEADER + "a.wav,,,a.wav\n", "no style in line 2"),
+        (HEADER + "\n,,,\na.wav,a.wav\n", "no output in line 4"),
+        (HEADER + "caf\xe9.wav,a.wav,,a.wav\n", "not a table in UTF-8"),
+    ],
+)
+def test_a_table_that_cannot_be_scored_is_refused_by_name(text, reason, config, tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=rf"table\.csv.*{reason}"):
         benchmark.from_csv(table, config)
+    with pytest.raises(ValueError, match="not a table"):
+        benchmark.from_csv(tmp_path, config)
 
 
 # Judges ---------------------------------------------------------------------------------------

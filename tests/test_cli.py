@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from audiostyle_lib import __main__, vocoding
+from audiostyle_lib import __main__, transfer, vocoding
+from audiostyle_lib.signal import audio
 
 RATE = 22_050
 
@@ -127,7 +128,8 @@ def test_transfer_keeps_length_and_is_sound(clips, tmp_path, rate, channels, sec
 
 
 @pytest.mark.parametrize("arguments", [("--method", "ltas_eq"), ("--vocoder", "neural"),
-                                       ("--vocoder", "content_phase"), ("--calibration", 0)])  # fmt: skip
+                                       ("--vocoder", "content_phase"), ("--calibration", 1),
+                                       ("--variance", 1)])  # fmt: skip
 def test_methods_and_vocoders_change_the_sound(clips, tmp_path, arguments):
     out = tmp_path / "out.flac"
     content, _ = sf.read(clips / "content.wav")
@@ -143,6 +145,30 @@ def test_the_command_line_knows_every_vocoder():
     assert tuple(vocoding.VOCODERS) == __main__.VOCODERS
 
 
+@pytest.mark.parametrize("corrections", [{}, {"calibration": 0.5, "variance": 0.6}])
+def test_the_command_line_gives_what_python_gives(clips, tmp_path, corrections):
+    out, files = tmp_path / "out.wav", (clips / "content.wav", clips / "style.flac")
+    options = [text for name, value in corrections.items() for text in (f"--{name}", str(value))]
+    assert (
+        __main__.main(["transfer", *map(str, files), "-o", str(out), "--device", "cpu", *options])
+        == 0
+    )
+    method = transfer.learned(transfer.load_model(), **corrections)
+    expected = transfer.transfer(*map(audio.read_audio, files), method=method)
+    found, _ = sf.read(out, dtype="float32")
+    np.testing.assert_allclose(found, expected, atol=1 / 2**15)
+
+
+@pytest.mark.parametrize("option", ["--calibration", "--variance"])
+def test_a_correction_of_the_equaliser_is_refused_in_one_line(clips, tmp_path, option):
+    result = audiostyle(
+        "transfer", clips / "content.wav", clips / "style.flac", "-o", tmp_path / "o.wav",
+        "--method", "ltas_eq", option, 0,
+    )  # fmt: skip
+    assert result.returncode == 2 and list(tmp_path.iterdir()) == []
+    assert result.stderr == f"audiostyle: {option} is a correction of --method learned only\n"
+
+
 def test_strength_zero_gives_the_content_back(clips, tmp_path):
     out = tmp_path / "out.wav"
     result = audiostyle(
@@ -155,7 +181,7 @@ def test_strength_zero_gives_the_content_back(clips, tmp_path):
     assert abs(level) < 0.1 and np.abs(made - content).max() < 1e-3
 
 
-@pytest.mark.parametrize("option", ["--strength", "--calibration"])
+@pytest.mark.parametrize("option", ["--strength", "--calibration", "--variance"])
 def test_shares_outside_their_range_are_refused(clips, tmp_path, option):
     result = audiostyle(
         "transfer", clips / "content.wav", clips / "style.flac", "-o", tmp_path / "o.wav",
@@ -181,7 +207,11 @@ def test_data_check_prints_what_is_there_and_what_is_wrong(tmp_path):
     for genre, count in (("blues", 3), ("jazz", 2)):
         (tmp_path / genre).mkdir()
         for i in range(count):
-            sf.write(tmp_path / genre / f"{genre}.{i:05d}.wav", chord(1.0, RATE, 220 + i), RATE)
+            sf.write(
+                tmp_path / genre / f"{genre}.{i:05d}.wav",
+                chord(1.0, RATE, 200 + 10 * i + len(genre)),
+                RATE,
+            )
     (tmp_path / "jazz" / "jazz.00054.wav").write_bytes(b"garbage" * 100)
     result = audiostyle("data", "check", tmp_path)
     assert result.returncode == 0, result.stderr

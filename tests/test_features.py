@@ -193,6 +193,36 @@ def test_silence_gives_finite_features(config):
     assert features.log_mel(torch.zeros(1, 8192), config).unique().tolist() == [-100.0]
 
 
+def test_any_floats_are_taken_and_anything_else_is_refused_in_one_line(clip, config):
+    x = clip(0.5)
+    expected = features.style_features(batch(x), config)
+    for array in (batch(x).double(), x[None], x[None].astype(float)):
+        assert_close(features.style_features(array, config), expected)
+    wrong = [torch.from_numpy(x), batch(x)[None], batch(x)[:, :0], (32768 * batch(x)).short()]
+    for array in wrong:
+        for function in (features.log_mel, features.rms, features.zero_crossing_rate):
+            with pytest.raises(ValueError, match=r"wanted waveforms \(B, n_samples\)") as error:
+                function(array, config)
+            assert "\n" not in str(error.value)
+
+
+def test_log_mel_at_level_hears_every_clip_equally_loud(clip, config):
+    x = clip(0.5)
+    expected = features.log_mel_at_level(x, config)
+    for level in (0.1, 1e-4, 1e-7, 30.0):
+        found = features.log_mel_at_level(np.float32(level) * x, config)
+        assert_close(found, expected, atol=1e-2, rtol=0)
+    for array in (x.astype(float), np.stack([x, x], axis=1)):
+        assert_close(features.log_mel_at_level(array, config), expected)
+    sixteen_bits = features.log_mel_at_level((32767 * x).astype(np.int16), config)
+    assert_close(sixteen_bits.clamp_min(-50), expected.clamp_min(-50), atol=0.5, rtol=0)
+    assert features.log_mel_at_level(np.zeros(9000), config).unique().tolist() == [-100.0]
+    x[77] = np.nan
+    for array, why in ((x, "not finite"), (x[:70], "shorter than one window"), (x[None], "shape")):
+        with pytest.raises(ValueError, match=why):
+            features.log_mel_at_level(array, config)
+
+
 @pytest.mark.parametrize("bpm", [80, 100, 120, 140])
 def test_tempo_of_a_click_track(config, bpm):
     x = np.zeros(15 * RATE)
@@ -261,21 +291,21 @@ def test_segments_leave_the_padding_out_and_know_their_clip(config):
     n_samples = 400 * HOP
     waveforms = torch.tensor([[0.1], [0.2], [0.3]]).repeat(1, n_samples)
     valid = [n_samples, 250 * HOP, 10 * HOP]  # the last one is shorter than a segment
-    cut, track = features.segments(numbered_frames, waveforms, valid, config, n_frames=100)
-    assert cut.shape == (4 + 2 + 1, 2, 100)
+    found, track = features.segments(numbered_frames, waveforms, valid, config, n_frames=100)
+    assert found.shape == (4 + 2 + 1, 2, 100)
     assert track.tolist() == [0, 0, 0, 0, 1, 1, 2]
     starts = [0, 100, 200, 300, 0, 100, 0]
     expected = torch.stack([torch.arange(s, s + 100).float() for s in starts])
-    assert_close(cut[:, 0], expected)
-    assert_close(cut[:, 1, 0], waveforms[track, 0])
+    assert_close(found[:, 0], expected)
+    assert_close(found[:, 1, 0], waveforms[track, 0])
 
 
 def test_segments_pad_a_clip_shorter_than_one(config):
-    cut, track = features.segments(
+    found, track = features.segments(
         numbered_frames, torch.ones(1, 9 * HOP), [9 * HOP], config, n_frames=16
     )
-    assert cut.shape == (1, 2, 16) and track.tolist() == [0]
-    assert cut[0, 0].tolist() == [*range(10), 0, 0, 0, 0, 0, 0]
+    assert found.shape == (1, 2, 16) and track.tolist() == [0]
+    assert found[0, 0].tolist() == [*range(10), 0, 0, 0, 0, 0, 0]
 
 
 def test_temporal_features_belong_to_their_segment(config):

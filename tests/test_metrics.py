@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-import torchmetrics
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
@@ -27,7 +26,6 @@ def test_identical_items_are_perfect(clip, config):
     assert metrics.mean_absolute_error(x, x) == metrics.mean_squared_error(x, x) == 0
     assert metrics.r2_score(x[0], x[0]) == 1
     assert metrics.log_spectral_distance(x[0], x[0]) == 0
-    assert metrics.mfcc_distance(x[0], x[0], config) == 0
     assert metrics.log_mel_l1(waveform, waveform, config) == 0
     assert metrics.chroma_similarity(waveform, waveform, config) == pytest.approx(1, abs=1e-5)
     assert metrics.spectral_convergence(waveform, waveform, config) == -np.inf
@@ -56,6 +54,7 @@ def test_cosine_is_a_mean_over_items_of_directions():
     a = torch.tensor([[[3.0, 0.0]], [[0.0, 2.0]], [[1.0, 1.0]]])
     b = torch.tensor([[[6.0, 0.0]], [[5.0, 0.0]], [[-1.0, -1.0]]])
     assert metrics.cosine_similarity(a, b) == pytest.approx((1 + 0 - 1) / 3)
+    assert metrics.cosine_similarity(0 * a, b) == 0  # a mean that was subtracted, not NaN
 
 
 def test_errors_of_a_known_difference():
@@ -102,25 +101,9 @@ def test_lsd_axes_differ_as_defined():
         metrics.log_spectral_distance(zero, zero, axis="bands")
 
 
-def test_lsd_and_mfcc_compare_the_common_length(config):
+def test_lsd_compares_the_common_length():
     x = random_log_mel(n_frames=50)
     assert metrics.log_spectral_distance(x, x[:, :30]) == 0
-    assert metrics.mfcc_distance(x[:, :30], x, config) == pytest.approx(0, abs=1e-4)
-
-
-def test_mfcc_distance_ignores_gain(config):
-    x = random_log_mel()
-    assert metrics.mfcc_distance(x, x + 12.0, config) == pytest.approx(0, abs=1e-3)
-
-
-@pytest.mark.parametrize(("order", "expected"), [(0, 0), (1, 24), (12, 24), (13, 0)])
-def test_mfcc_distance_sees_orders_1_to_12(config, order, expected):
-    """A ripple of 3 dB of the basis' own shape changes one coefficient by 3 sqrt(128 / 2) = 24."""
-    ripple = 3 * torch.cos(torch.pi / 128 * order * (torch.arange(128) + 0.5))
-    x = random_log_mel()
-    assert metrics.mfcc_distance(x, x + ripple[:, None], config) == pytest.approx(
-        expected, abs=2e-3
-    )
 
 
 def test_half_amplitude_is_six_db(clip, config):
@@ -209,21 +192,15 @@ def test_timbre_distance_is_the_bures_distance(clip, config, monkeypatch):
 
 
 @given(seed=st.integers(0, 10_000), rows=st.integers(2, 30), columns=st.integers(1, 9))
-def test_metrics_agree_with_torchmetrics_and_scikit_learn(seed, rows, columns):
+def test_metrics_agree_with_scikit_learn(seed, rows, columns):
     generator = torch.Generator().manual_seed(seed)
-    target = torch.randn(rows, columns, generator=generator)
+    target = torch.randn(columns, rows, generator=generator).T  # not contiguous
     predicted = target + torch.randn(rows, columns, generator=generator)
-    cosine = torchmetrics.CosineSimilarity(reduction="mean")(predicted, target)
-    assert metrics.cosine_similarity(predicted, target) == pytest.approx(float(cosine), abs=1e-5)
-    mae = torchmetrics.MeanAbsoluteError()(predicted, target)
-    assert metrics.mean_absolute_error(predicted, target) == pytest.approx(float(mae), rel=1e-5)
-    assert metrics.mean_absolute_error(predicted, target) == pytest.approx(
-        sklearn_metrics.mean_absolute_error(target, predicted), rel=1e-5
-    )
-    mse = torchmetrics.MeanSquaredError()(predicted, target)
-    assert metrics.mean_squared_error(predicted, target) == pytest.approx(float(mse), rel=1e-5)
-    r2 = torchmetrics.R2Score(multioutput="uniform_average")(predicted, target)
-    assert metrics.r2_score(predicted, target) == pytest.approx(float(r2), rel=1e-3, abs=1e-3)
+    for name in ("mean_absolute_error", "mean_squared_error"):
+        theirs = getattr(sklearn_metrics, name)(target, predicted)
+        assert getattr(metrics, name)(predicted, target) == pytest.approx(theirs, rel=1e-5)
+    cosine = np.diag(sklearn_metrics.pairwise.cosine_similarity(predicted, target)).mean()
+    assert metrics.cosine_similarity(predicted, target) == pytest.approx(cosine, abs=1e-5)
 
 
 def test_reconstruction_scores_are_their_parts():

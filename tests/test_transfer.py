@@ -26,7 +26,7 @@ def model(config, clip) -> GainTransfer:
     """Untrained, but with a last layer that makes gains of several dB."""
     torch.manual_seed(0)
     model = GainTransfer(**SMALL)
-    model.standardize.fit(features.log_mel_at_level(clip(2.0), config, "cpu"))
+    model.standardize.fit(features.log_mel_at_level(clip(2.0), config))
     nn.init.normal_(model.head.weight, std=0.05)
     with torch.no_grad():  # so that the far ends of the field of view weigh as much as the middle
         for block in model.blocks:
@@ -38,7 +38,7 @@ def model(config, clip) -> GainTransfer:
 def latent_model(config, clip) -> LatentTransfer:
     torch.manual_seed(0)
     vae = ConvVAE(channels=8, latent_channels=4)
-    vae.standardize.fit(features.log_mel_at_level(clip(2.0), config, "cpu"))
+    vae.standardize.fit(features.log_mel_at_level(clip(2.0), config))
     return LatentTransfer(
         vae, CNNStylePredictor(n_features=45, channels=8, dim=6), channels=8
     ).eval()
@@ -73,7 +73,7 @@ def varied(std: float, mean: float = -20.0) -> torch.Tensor:
         (0.5, 8.0, 0.5, 4.0 * 2**0.5),
     ],
 )
-def test_variance_that_averaging_took_is_given_back(halved, style_std, amount, expected):
+def test_variance_is_raised_towards_that_of_the_style(halved, style_std, amount, expected):
     content, style = varied(8.0), varied(style_std)
 
     def gain_of(x):  # towards its mean, and 3 dB up
@@ -183,7 +183,7 @@ def test_strength_scales_the_gain_in_db(clip, config):
 
     def levels(strength):
         out = transfer.transfer(content, style, method=transfer.ltas_eq, strength=strength)
-        return features.log_mel_at_level(out, config, "cpu")[0, 5:100].mean(dim=1)
+        return features.log_mel_at_level(out, config)[0, 5:100].mean(dim=1)
 
     none, half, full = (levels(s) for s in (0.0, 0.5, 1.0))
     change, slope = full - none, (half - none) - (full - none) / 2
@@ -245,7 +245,7 @@ def test_ltas_eq_gives_the_styles_band_levels(config):
     out = transfer.transfer(content, style, method=transfer.ltas_eq)
 
     def band_levels(x):
-        mel = 10 ** (features.log_mel_at_level(x, config, "cpu")[0] / 10)
+        mel = 10 ** (features.log_mel_at_level(x, config)[0] / 10)
         return 10 * mel.mean(dim=1).log10()
 
     before = (band_levels(content) - band_levels(style)).abs()
@@ -254,12 +254,56 @@ def test_ltas_eq_gives_the_styles_band_levels(config):
     assert float(after.mean()) < 0.3 and float(after.max()) < 1.5  # dB
 
 
-def test_unknown_names_are_refused(clip):
-    with pytest.raises(ValueError, match="unknown method 'magic': choose one of learned, ltas_eq"):
-        transfer.method_named("magic")
+def test_unknown_vocoders_are_refused(clip):
     with pytest.raises(ValueError, match="unknown vocoder"):
         transfer.transfer(clip(0.2), clip(0.2), method=transfer.ltas_eq, vocoder="world")
-    assert transfer.method_named("ltas_eq") is transfer.ltas_eq
+
+
+def test_the_defaults_are_written_down_once(model, clip):
+    content, style = clip(1.0), clip(1.0, 1)
+    plain, named = transfer.learned(model), transfer.learned(model, **transfer.DEFAULTS)
+    assert transfer.DEFAULTS == {"calibration": 0.0, "variance": 0.15}
+    outs = [transfer.transfer(content, style, method=m) for m in (plain, named)]
+    assert np.array_equal(*outs)
+    assert set(transfer.FOR_BANDS) == set(vocoding.VOCODERS)
+
+
+# Arrays ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", ["content", "style"])
+def test_arrays_of_any_kind_are_converted(model, clip, role):
+    x, y = clip(1.0), clip(1.0, 1)
+    sixteen_bits = (32767 * x).astype(np.int16)
+
+    def run(clip_of_role):
+        pair = (clip_of_role, y) if role == "content" else (y, clip_of_role)
+        return transfer.transfer(*pair, method=transfer.learned(model))
+
+    expected = run(x)
+    for array in (x.astype(np.float64), np.stack([x, x], axis=1), np.repeat(x, 2)[::2]):
+        np.testing.assert_allclose(run(array), expected, atol=1e-6)
+    np.testing.assert_allclose(run(sixteen_bits), expected, atol=2e-3)
+    assert run(sixteen_bits).dtype == np.float32
+
+
+@pytest.mark.parametrize("role", ["content", "style"])
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda x: x[:0], "lasts 0.000 s, shorter than one window"),
+        (lambda x: x[:2047], "shorter than one window"),
+        (lambda x: np.where(np.arange(len(x)) == 9, np.nan, x), "not finite"),
+        (lambda x: np.stack([x, x]), "wanted .n_samples,. or .n_samples, n_channels."),
+    ],
+    ids=["empty", "short", "NaN", "channels first"],
+)
+def test_arrays_that_are_no_clip_are_refused_in_one_line(clip, role, make, why):
+    clips = {"content": clip(0.5), "style": clip(0.5, 1)}
+    clips[role] = make(clips[role])
+    with pytest.raises(ValueError, match=f"^{role}: .*{why}") as error:
+        transfer.transfer(**clips, method=transfer.ltas_eq)
+    assert "\n" not in str(error.value)
 
 
 # Memory and files -----------------------------------------------------------------------------
@@ -269,12 +313,12 @@ def test_excerpt_is_bounded_and_spread_over_the_recording(config):
     short = np.arange(120 * RATE, dtype=np.float32)
     assert transfer.excerpt(short, config) is short
     recording = np.arange(5 * 60 * RATE, dtype=np.float64)  # each sample is its position
-    cut = transfer.excerpt(recording, config)
-    assert len(cut) == 120 * RATE
-    assert cut[0] == 0 and cut[-1] == recording[-1]
-    jumps = np.diff(cut)
-    assert (jumps == 1).sum() == len(cut) - 12 and (jumps >= 1).all()
-    pieces = cut.reshape(12, -1)[:, 0]
+    found = transfer.excerpt(recording, config)
+    assert len(found) == 120 * RATE
+    assert found[0] == 0 and found[-1] == recording[-1]
+    jumps = np.diff(found)
+    assert (jumps == 1).sum() == len(found) - 12 and (jumps >= 1).all()
+    pieces = found.reshape(12, -1)[:, 0]
     np.testing.assert_allclose(np.diff(pieces), np.diff(pieces)[0], atol=1)
 
 

@@ -206,11 +206,11 @@ def test_griffin_lim_draws_phases_from_the_whole_circle(config, monkeypatch):
 @given(n_samples=st.integers(1, 30_000), n_fft=st.sampled_from([512, 2048]))
 def test_stft_with_frames_first_is_the_stft(n_samples, n_fft):
     x = np.random.default_rng(n_samples).uniform(-1, 1, n_samples).astype(np.float32)
-    lattice = {"n_fft": n_fft, "hop_length": n_fft // 4}
-    found = phase_recovery.stft(x, **lattice)
+    sizes = {"n_fft": n_fft, "hop_length": n_fft // 4}
+    found = phase_recovery.stft(x, **sizes)
     expected = librosa.stft(x, n_fft=n_fft, hop_length=n_fft // 4, pad_mode="constant").T
     np.testing.assert_allclose(found, expected, atol=2e-4)
-    back = phase_recovery.istft(found, **lattice, n_samples=n_samples)
+    back = phase_recovery.istft(found, **sizes, n_samples=n_samples)
     covered = min(n_samples, (len(found) - 1) * n_fft // 4 + n_fft // 4)
     np.testing.assert_allclose(back[:covered], x[:covered], atol=1e-4)
 
@@ -302,7 +302,7 @@ def test_long_spectrograms_are_joined_without_a_seam(clip, config, monkeypatch, 
 def test_ten_minutes_need_little_memory(vocoder):
     code = f"""
 import resource, torch
-from audiostyle_lib import config, vocode
+from audiostyle_lib import config, vocoding
 c = config.AudioConfig()
 log_mel = 20 * torch.rand(1, c.n_mels, 1 + 600 * c.sample_rate // c.hop_length) - 40
 vocoding.mel_to_waveform(log_mel[:, :, :4100], c, vocoder="{vocoder}")
@@ -434,3 +434,30 @@ def test_unknown_vocoder_names_the_choices(clip, config):
         vocoding.render(spectrum, torch.zeros(1, 128, 1), config, n_samples=4410, vocoder="world")
     with pytest.raises(ValueError, match="content_phase needs the content's STFT"):
         vocoding.mel_to_waveform(torch.zeros(1, 128, 9), config, vocoder="content_phase")
+
+
+@pytest.mark.parametrize("vocoder", vocoding.FROM_LOG_MEL)
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda x: x[0], r"wanted a log-mel \(B, 128, T\), got shape \(128, 9\)"),
+        (lambda x: x[:, :80], "wanted a log-mel"),
+        (lambda x: x[:, :, :0], "wanted a log-mel"),
+        (lambda x: x.masked_fill(x == x[0, 5, 3], torch.nan), "not finite"),
+        (lambda x: x / 0, "not finite"),
+    ],
+    ids=["one clip", "80 bands", "empty", "NaN", "infinite"],
+)
+def test_unusable_log_mels_are_refused_in_one_line(config, vocoder, make, why):
+    log_mel = -30 - torch.arange(128 * 9.0).reshape(1, 128, 9) / 100
+    with pytest.raises(ValueError, match=why) as error:
+        vocoding.mel_to_waveform(make(log_mel), config, vocoder=vocoder)
+    assert "\n" not in str(error.value)
+
+
+def test_a_log_mel_of_64_bits_is_taken_and_magnitudes_that_are_not_finite_are_not(config):
+    log_mel = -30 - torch.arange(128 * 9.0).reshape(1, 128, 9) / 100
+    single, double = (vocoding.mel_to_waveform(x, config) for x in (log_mel, log_mel.double()))
+    assert_close(double, single)
+    with pytest.raises(ValueError, match="not finite"):
+        vocoding.heap_integration(torch.full((1, 1025, 9), torch.nan), config)

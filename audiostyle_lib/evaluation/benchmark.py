@@ -1,8 +1,12 @@
-"""The benchmark of one-shot style transfer: triplets in, one table out. Notebook 09.
+"""The benchmark of one-shot style transfer: triplets in, one table out.
 
-A method is a function of a content and a style waveform that returns a waveform. Paired items come
-from held-out scores, instruments and arrangements of `bands`, where the true result is known; unpaired
-ones from two real tracks, where it is not. Every column says what it measures and against what.
+A method takes a content and a style waveform and returns a waveform. Paired items come from scores,
+instruments and arrangements of `bands` that no training heard; their true result is known. Unpaired
+items are two tracks of a corpus; nobody knows their true result. A table holds the scores of every
+method on every item, ``{method: [{column: value}, ...]}``, one dictionary an item.
+
+Used by ``audiostyle benchmark`` and ``notebooks/09_evaluation.ipynb``; `oracle` also by
+``notebooks/07_recombination.ipynb``, `interval` by ``notebooks/10_future_work.ipynb``.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.stats import bootstrap
 
 from .. import transfer, vocoding
 from ..bands import lattice
@@ -32,18 +37,31 @@ UNPAIRED_SECONDS = 10.0
 RESAMPLES = 2000  # of the bootstrap
 COPY = "copy content"
 
-Waveform = np.ndarray
-Method = Callable[[Waveform, Waveform], Waveform]
+Waveform = np.ndarray  # [shape=(n_samples,)], float32, mono, at the front end's sample rate
+Method = Callable[[Waveform, Waveform], Waveform]  # (content, style) -> result
+Table = dict[str, list[dict[str, float]]]  # method -> a dictionary of columns an item
 
 
 @dataclass(frozen=True)
 class Column:
-    """A measure of one output, `of(output, item, judges, config)`, NaN where it does not apply."""
+    """A measure of one output.
+
+    Parameters
+    ----------
+    of : callable
+        ``of(output, item, judges, config)`` returns the value, NaN where there is none.
+    unit : str
+    higher_is_better : bool
+    tiers : tuple of int
+        In which it applies; `UNPAIRED` stands for unpaired items.
+    definition : str
+        For the reader of the table.
+    """
 
     of: Callable[[Waveform, lattice.Triplet, Judges, AudioConfig], float]
     unit: str
     higher_is_better: bool
-    tiers: tuple[int, ...]  # in which it applies
+    tiers: tuple[int, ...]
     definition: str
 
 
@@ -137,8 +155,24 @@ SLOW = ("Gram, random", "Gram, three representations")
 def items(
     corpus: Corpus, *, n_groups: int, config: AudioConfig, seed: int = 0
 ) -> dict[str, list[lattice.Triplet]]:
-    """The benchmark's splits: "tier 1", "tier 2" and "unpaired", two items a group in each."""
-    triplets = lattice.triplets(n_groups, split="test", seed=seed, per_group=4)
+    """The items of the benchmark, the same for the same corpus, number of groups and seed.
+
+    Parameters
+    ----------
+    corpus : Corpus
+        Whose test tracks make the unpaired items.
+    n_groups : int
+        Groups of paired renderings; each gives two items to either tier.
+    config : AudioConfig
+    seed : int
+
+    Returns
+    -------
+    dict of str to list of lattice.Triplet
+        ``"tier 1"`` and ``"tier 2"``, 2 `n_groups` items each, and ``"unpaired"``, at most as many.
+    """
+    rendering = {"split": "test", "seed": seed, "sample_rate": config.sample_rate}
+    triplets = lattice.triplets(n_groups, per_group=4, **rendering)
     found = {f"tier {k}": [t for t in triplets if t.tier == k] for k in (1, 2)}
     return found | {"unpaired": unpaired(corpus, n=2 * n_groups, config=config, seed=seed)}
 
@@ -146,7 +180,21 @@ def items(
 def unpaired(
     corpus: Corpus, *, n: int, config: AudioConfig, seed: int = 0
 ) -> list[lattice.Triplet]:
-    """`n` pairs of test tracks of a corpus from different genres, each track a content at most once."""
+    """Pairs of a corpus's test tracks from different genres, each track a content at most once.
+
+    Parameters
+    ----------
+    corpus : Corpus
+    n : int
+        The most pairs that are wanted.
+    config : AudioConfig
+    seed : int
+
+    Returns
+    -------
+    list of lattice.Triplet
+        Of at most `UNPAIRED_SECONDS` s each, without truth and notes; their onsets are detected.
+    """
     tracks = corpus.split("test")
     order = np.random.default_rng([seed, 11]).permutation(len(tracks))
     items = []
@@ -166,27 +214,31 @@ def unpaired(
 def from_csv(path: Path, config: AudioConfig) -> tuple[list[lattice.Triplet], list[Waveform]]:
     """Items and outputs from a table of files with the columns content, style, truth, output.
 
-    Paths are relative to the table's folder; `truth` may be empty. What needs a score or a genre stays
-    empty.
+    Parameters
+    ----------
+    path : Path
+        Comma-separated, UTF-8, with a header. Files are relative to the table's folder; `truth` may be
+        empty.
+    config : AudioConfig
+
+    Returns
+    -------
+    items : list of lattice.Triplet
+        Without notes and genres, so columns that need them stay empty.
+    outputs : list of np.ndarray [shape=(n_samples,)]
+        To be scored, one an item.
 
     Raises
     ------
     ValueError
-        If a column or a file is missing, or a table has no rows.
+        If the table cannot be read, a column or a cell is missing, or there are no rows.
     """
-    with Path(path).open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    wanted = {"content", "style", "output"}
-    if not rows or not wanted <= set(rows[0]):
-        raise ValueError(
-            f"{path}: needs a header with content, style, output (and truth), and rows"
-        )
 
     def read(name: str) -> Waveform:
-        return audio.read_audio(Path(path).parent / name, config=config)
+        return audio.read_audio(path.parent / name, config=config)
 
     items, outputs = [], []
-    for row in rows:
+    for row in _rows(path):
         truth = read(row["truth"]) if row.get("truth") else None
         content = read(row["content"])
         onsets = metrics.detected_onsets(content if truth is None else truth, config)
@@ -198,19 +250,30 @@ def from_csv(path: Path, config: AudioConfig) -> tuple[list[lattice.Triplet], li
     return items, outputs
 
 
+def _rows(path: Path) -> list[dict[str, str]]:
+    """Rows of a table, but for those without any cell."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # spreadsheets write a mark first
+    except (IsADirectoryError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a table in UTF-8 ({error})") from None
+    reader = csv.DictReader(lines, skipinitialspace=True)
+    rows = [(reader.line_num, row) for row in reader if any(row.values())]
+    wanted = ("content", "style", "output")
+    if not rows or not set(wanted) <= set(reader.fieldnames):
+        raise ValueError(
+            f"{path}: needs a header with content, style, output (and truth), and rows"
+        )
+    for line, row in rows:
+        for name in wanted:
+            if not row[name]:
+                raise ValueError(f"{path}: no {name} in line {line}")
+    return [row for _, row in rows]
+
+
 # Methods ------------------------------------------------------------------------------------------
 
 
-def halves(item: lattice.Triplet) -> tuple[Waveform, lattice.Triplet]:
-    """The style clip's first half as an output, and the item with its second half as the style.
-
-    How far two excerpts of one recording are apart: what columns against the style can reach.
-    """
-    middle = len(item.style) // 2
-    return item.style[:middle], replace(item, style=item.style[middle:])
-
-
-def learned(
+def as_method(
     model: GainTransfer,
     *,
     vocoder: str = "gain",
@@ -218,11 +281,27 @@ def learned(
     device: str = "cpu",
     **corrections: float,
 ) -> Method:
-    """A trained network through an output stage as a method; `zeroed` tells it nothing of the style.
+    """A trained network and an output stage as a method of waveforms.
 
-    `corrections` are those of `transfer.learned`, by default `transfer.CORRECTIONS` of the stage.
+    Parameters
+    ----------
+    model : GainTransfer
+    vocoder : str
+        The output stage, one of `vocoding.VOCODERS`.
+    zeroed : bool
+        Whether the network gets zeros in place of the style clip's code, as an ablation.
+    device : str
+        Where `model` is.
+    **corrections : float
+        ``calibration`` and ``variance`` of `transfer.learned`, each from 0 to 1; by default those of
+        `transfer.FOR_BANDS` for the output stage.
+
+    Returns
+    -------
+    callable
+        ``(content, style) -> waveform``.
     """
-    corrections = transfer.CORRECTIONS[vocoder] | corrections
+    corrections = transfer.FOR_BANDS[vocoder] | corrections
     if zeroed:
         prepare = _without_style(model, corrections["calibration"])
     else:
@@ -233,10 +312,7 @@ def learned(
 
 
 def _without_style(model: GainTransfer, calibration: float) -> Callable:
-    """`transfer.learned` with zeros in place of the style clip's code.
-
-    Nor is variance given back, which takes the style clip's.
-    """
+    """`transfer.learned` with zeros in place of the style clip's code, and without its variance."""
 
     def prepare(content, style):
         own = model.encode_style(content)
@@ -249,10 +325,20 @@ def _without_style(model: GainTransfer, calibration: float) -> Callable:
 def methods(
     models: dict[str, GainTransfer], config: AudioConfig, *, device: str = "cpu"
 ) -> dict[str, Method]:
-    """Everything that answers quickly: trivial answers, the equaliser, musaicing and trained models.
+    """The methods that answer quickly: trivial answers, the equaliser, musaicing and trained models.
 
-    Every model has two rows: as a gain on the content's STFT and, with ", neural" after its name, its
-    log-mel through the neural vocoder.
+    Parameters
+    ----------
+    models : dict of str to GainTransfer
+        By the name of their rows. Each gives two rows: a gain on the content's STFT and, with
+        ``", neural"`` after the name, its log-mel through the neural vocoder.
+    config : AudioConfig
+    device : str
+        Where the models are.
+
+    Returns
+    -------
+    dict of str to callable
     """
     return {
         COPY: lambda content, style: content,
@@ -262,7 +348,7 @@ def methods(
         ),
         "musaicing": lambda content, style: peers.musaicing(content, style, config),
         **{
-            name + suffix: learned(model, vocoder=vocoder, device=device)
+            name + suffix: as_method(model, vocoder=vocoder, device=device)
             for name, model in models.items()
             for suffix, vocoder in STAGES.items()
         },
@@ -272,7 +358,20 @@ def methods(
 def slow_peers(
     config: AudioConfig, *, iterations: int = 100, device: str = "cpu"
 ) -> dict[str, Method]:
-    """Peers that fit a spectrogram or a waveform by descent: minutes a clip on a CPU."""
+    """Peers that fit a spectrogram or a waveform by descent: minutes a clip on a CPU.
+
+    Parameters
+    ----------
+    config : AudioConfig
+    iterations : int
+        Of L-BFGS.
+    device : str
+
+    Returns
+    -------
+    dict of str to callable
+        Named as in `SLOW`.
+    """
     settings = {"iterations": iterations, "device": device}
     return {
         SLOW[0]: lambda content, style: peers.gram_random(content, style, config, **settings),
@@ -283,7 +382,19 @@ def slow_peers(
 
 
 def chosen(named: dict[str, Method], names: Sequence[str] | None) -> dict[str, Method]:
-    """The methods with these names (all if None); `ValueError` naming the choices for another one."""
+    """Some of the methods, by name.
+
+    Parameters
+    ----------
+    named : dict of str to callable
+    names : sequence of str or None
+        None for all.
+
+    Raises
+    ------
+    ValueError
+        For a name that is not there; says which are.
+    """
     if names is None:
         return named
     unknown = [name for name in names if name not in named]
@@ -293,9 +404,20 @@ def chosen(named: dict[str, Method], names: Sequence[str] | None) -> dict[str, M
 
 
 def oracle(item: lattice.Triplet, config: AudioConfig, *, vocoder: str = "gain") -> Waveform:
-    """What an output stage gives when told the true log-mel: how much of a distance is its own.
+    """What an output stage makes of the true log-mel: the part of a distance that it adds by itself.
 
-    ``gain`` passes it through a gain on the content's STFT; the others get it as it is.
+    Parameters
+    ----------
+    item : lattice.Triplet
+        With a truth.
+    config : AudioConfig
+    vocoder : str
+        One of `vocoding.VOCODERS`. Those in `vocoding.FROM_LOG_MEL` get the log-mel as it is, the others
+        as a gain on the content's STFT.
+
+    Returns
+    -------
+    np.ndarray [shape=(n_samples,)]
     """
     if vocoder in vocoding.FROM_LOG_MEL:
         log_mel = features.log_mel(torch.from_numpy(item.truth)[None], config)
@@ -316,8 +438,27 @@ def oracle(item: lattice.Triplet, config: AudioConfig, *, vocoder: str = "gain")
 def score(
     output: Waveform, item: lattice.Triplet, judges: Judges, config: AudioConfig
 ) -> dict[str, float]:
-    """Every column that applies to an output."""
-    output = fitted(output, len(item.content))
+    """Every column that applies to an output.
+
+    Parameters
+    ----------
+    output : np.ndarray [shape=(n_samples,)]
+        Cut or padded with silence to the content's length before it is scored.
+    item : lattice.Triplet
+    judges : Judges
+    config : AudioConfig
+
+    Returns
+    -------
+    dict of str to float
+        By the names in `COLUMNS`.
+
+    Raises
+    ------
+    ValueError
+        If `output` has NaN or infinite samples.
+    """
+    output = _fitted(output, len(item.content))
     unknown = {"multi-pitch F": item.notes is None, "genre hit": not item.style_genre}
     return {
         name: float(column.of(output, item, judges, config))
@@ -326,8 +467,8 @@ def score(
     }
 
 
-def fitted(output: Waveform, n_samples: int) -> Waveform:
-    """Cut or padded with silence to `n_samples`; NaN or infinite samples are an error."""
+def _fitted(output: Waveform, n_samples: int) -> Waveform:
+    """Cut or padded with silence to `n_samples`."""
     if not np.isfinite(output).all():
         raise ValueError("an output has samples that are not finite")
     output = np.asarray(output, dtype=np.float32)[:n_samples]
@@ -343,15 +484,34 @@ def run(
     ablated: dict[str, Method] | None = None,
     slow_items: int | None = None,
     progress: Callable[[str], None] | None = None,
-) -> dict[str, list[dict[str, float]]]:
-    """Scores of every item by method: {method: [{column: value} an item]}.
+) -> Table:
+    """Score methods, oracles and the truth on items.
 
-    Adds the oracles' rows for paired items. `ablated` holds, by the name of a method, that method told
-    nothing of the style (`learned(..., zeroed=True)`): it gives a row, and the named method with the
-    style clip of another item gives one. The methods of `slow_peers` get the first `slow_items` only, of
-    unpaired items one.
+    Parameters
+    ----------
+    items : sequence of lattice.Triplet
+    named : dict of str to callable
+        The methods.
+    judges : Judges
+    config : AudioConfig
+    ablated : dict of str to callable, optional
+        By the name of a method, that method without the style (``as_method(..., zeroed=True)``). Adds
+        its row, and a row of the method with the style clip of another item; of a single item there is
+        no other, and that row is left out.
+    slow_items : int, optional
+        The methods in `SLOW` get this many items, and of unpaired items the first alone; by default all.
+    progress : callable, optional
+        Called with a line of text.
+
+    Returns
+    -------
+    dict of str to list of dict
+        The table. Oracles and truth have rows where items have a truth.
     """
-    table: dict[str, list[dict[str, float]]] = {}
+    table: Table = {}
+    say = progress or (lambda line: None)
+    if ablated and len(items) == 1:
+        say("a single item: no other style clip, so no row with a shuffled style")
     for i, item in enumerate(items):
         few = 1 if item.truth is None else slow_items
         for name, method in named.items():
@@ -363,10 +523,11 @@ def run(
             scores = score(output, item, judges, config)
             scores[SPEED] = taken * config.sample_rate / len(item.content)
             table.setdefault(name, []).append(scores)
-        other = items[(i + len(items) // 2) % len(items)]
         others = {}
         for name, zeroed in (ablated or {}).items():
-            others[f"{name}, shuffled style"] = named[name](item.content, other.style)
+            if len(items) > 1:
+                other = items[(i + len(items) // 2) % len(items)]
+                others[f"{name}, shuffled style"] = named[name](item.content, other.style)
             others[f"{name}, zeroed style"] = zeroed(item.content, item.style)
         if item.truth is not None:
             others |= {f"oracle, {v}": oracle(item, config, vocoder=v) for v in ORACLES}
@@ -374,13 +535,14 @@ def run(
         for name, output in others.items():
             table.setdefault(name, []).append(score(output, item, judges, config))
         table.setdefault("style's own halves", []).append(_halves_scores(item, judges, config))
-        if progress is not None:
-            progress(f"item {i + 1}/{len(items)}")
+        say(f"item {i + 1}/{len(items)}")
     return table
 
 
 def _halves_scores(item: lattice.Triplet, judges: Judges, config: AudioConfig) -> dict[str, float]:
-    output, rest = halves(item)
+    """The style clip's first half scored against its second: what two excerpts of one recording reach."""
+    middle = len(item.style) // 2
+    output, rest = item.style[:middle], replace(item, style=item.style[middle:])
     against_style = ("timbre, no EQ", "cepstral covariance", "Gram")
     return {name: float(COLUMNS[name].of(output, rest, judges, config)) for name in against_style}
 
@@ -389,20 +551,42 @@ def _halves_scores(item: lattice.Triplet, judges: Judges, config: AudioConfig) -
 
 
 def interval(values: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
-    """95 % interval of the mean of `values` (n,), by the percentile bootstrap over items."""
-    rng = np.random.default_rng(seed)
-    means = values[rng.integers(len(values), size=(RESAMPLES, len(values)))].mean(axis=1)
-    low, high = np.percentile(means, (2.5, 97.5))
+    """95 % interval of the mean, by the percentile bootstrap over items (Efron, 1979).
+
+    Parameters
+    ----------
+    values : np.ndarray [shape=(n,)]
+        Finite, one an item.
+    seed : int
+        Of the resampling.
+
+    Returns
+    -------
+    low, high : float
+        Twice the value if there is one alone.
+    """
+    if len(values) == 1:
+        return float(values[0]), float(values[0])
+    settings = {"n_resamples": RESAMPLES, "method": "percentile", "rng": seed}
+    low, high = bootstrap((values,), np.mean, **settings).confidence_interval
     return float(low), float(high)
 
 
-def difference(
-    table: dict[str, list[dict[str, float]]], method: str, against: str, column: str
-) -> dict:
-    """Mean, 95 % interval and number of the differences `method` minus `against`, item by item.
+def difference(table: Table, method: str, against: str, column: str) -> dict:
+    """Differences `method` minus `against`, item by item: what makes an item hard for both falls out.
 
-    Over the items on which both are known; a method with fewer rows than there are items has the first
-    ones. What makes an item hard for all falls out. Of one item the interval is its value.
+    Parameters
+    ----------
+    table : dict of str to list of dict
+    method, against : str
+        Names in `table`. A method with fewer rows than there are items has the first ones.
+    column : str
+
+    Returns
+    -------
+    dict
+        ``mean``, ``interval`` (low, high; 95 %) and ``n`` over the items on which both are known;
+        ``{"n": 0}`` if there are none.
     """
     both = zip(table[method], table[against], strict=False)
     return _estimate([a.get(column, np.nan) - b.get(column, np.nan) for a, b in both])
@@ -417,26 +601,48 @@ def _estimate(values: Sequence[float]) -> dict:
     return {"mean": float(known.mean()), "n": len(known), "interval": interval(known)}
 
 
-def summary(table: dict[str, list[dict[str, float]]], *, against: str = COPY) -> dict:
-    """Means and 95 % intervals by method and column, and of the paired `difference` to one method."""
+def summary(table: Table) -> dict[str, dict[str, dict]]:
+    """Mean and 95 % interval of every method and column, over the items where the value is finite.
+
+    Parameters
+    ----------
+    table : dict of str to list of dict
+
+    Returns
+    -------
+    dict
+        ``{method: {column: entry}}``; an entry has ``mean``, ``interval`` and ``n``, and the interval of
+        the paired ``difference`` to `COPY` where the table has that method.
+    """
     result: dict[str, dict[str, dict]] = {}
     for method, rows in table.items():
         for column in dict.fromkeys(name for row in rows for name in row):
             entry = _estimate([row.get(column, np.nan) for row in rows])
             if not entry["n"]:
                 continue
-            if method != against and against in table:
-                paired = difference(table, method, against, column)
+            if method != COPY and COPY in table:
+                paired = difference(table, method, COPY, column)
                 if paired["n"]:
                     entry["difference"] = paired["interval"]
             result.setdefault(method, {})[column] = entry
     return result
 
 
-def write(path: Path, tables: dict[str, dict[str, list[dict[str, float]]]], facts: dict) -> None:
-    """Write ``benchmark.json``: per split ("tier 1", "tier 2", "unpaired") every item's scores and
-    the summary, the columns' definitions, and `facts` about the run. What is not finite becomes null,
-    since JSON has no word for it."""
+def write(path: Path, tables: dict[str, Table], facts: dict) -> None:
+    """Write ``benchmark.json``: every item's scores, their summaries and the columns' definitions.
+
+    Parameters
+    ----------
+    path : Path
+    tables : dict of str to dict
+        By the name of the split.
+    facts : dict
+        About the run, written as they are.
+
+    Notes
+    -----
+    NaN and infinity become null, because JSON has no word for them.
+    """
     columns = {
         name: {"unit": c.unit, "higher_is_better": c.higher_is_better, "definition": c.definition}
         for name, c in COLUMNS.items()
@@ -462,10 +668,19 @@ def _finite(value):
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def describe(table: dict[str, list[dict[str, float]]], columns: Sequence[str] | None = None) -> str:
-    """A table as text: a line a method, mean and half the 95 % interval's width a column.
+def describe(table: Table, columns: Sequence[str] | None = None) -> str:
+    """A table as text: one line for each method, with the mean ± half the 95 % interval's width.
 
-    A single item has no interval.
+    Parameters
+    ----------
+    table : dict of str to list of dict
+    columns : sequence of str, optional
+        By default all that have values.
+
+    Returns
+    -------
+    str
+        A single item has no interval.
     """
     found = summary(table)
     columns = columns or list(dict.fromkeys(c for entries in found.values() for c in entries))

@@ -1,7 +1,9 @@
-"""The judges of the benchmark: loaded and asked. Notebook 09.
+"""The judges of the benchmark: networks that hear genres and compare timbres.
 
-`GenreNet` hears genres and lends its features to two distances; `TimbreNet` compares timbres. Both are
-trained (`training.judges`) on tracks and instruments that no benchmark item comes from.
+`GenreNet` hears genres, and two distances are computed from its features. `TimbreNet` compares timbres.
+`training.judges` trains both, on tracks and instruments that no item of the benchmark comes from.
+
+Used by ``notebooks/07_recombination.ipynb`` and ``notebooks/09_evaluation.ipynb``.
 """
 
 from __future__ import annotations
@@ -30,15 +32,34 @@ TIMBRE_MODELS = {
 
 @dataclass(frozen=True)
 class Judges:
-    """Networks in evaluation mode."""
+    """The networks that judge an output, in evaluation mode.
 
-    genre: GenreNet  # scores of `corpora.GENRES`
+    Parameters
+    ----------
+    genre : GenreNet
+        Scores of `corpora.GENRES`.
+    timbre, timbre_centred : TimbreNet
+        On cepstra as they are, and without their mean over time.
+    """
+
+    genre: GenreNet
     timbre: TimbreNet
     timbre_centred: TimbreNet
 
     @torch.inference_mode()
     def genre_heard(self, waveform: np.ndarray, config: AudioConfig) -> str:
-        """Genre with the highest score for a waveform (n_samples,)."""
+        """Genre with the highest score.
+
+        Parameters
+        ----------
+        waveform : np.ndarray [shape=(n_samples,)]
+        config : AudioConfig
+
+        Returns
+        -------
+        str
+            One of `corpora.GENRES`.
+        """
         return GENRES[int(self.genre(self._log_mel(waveform, config)).argmax())]
 
     @torch.inference_mode()
@@ -47,8 +68,18 @@ class Judges:
     ) -> float:
         """1 - cosine of the timbre embeddings of waveforms (lower).
 
-        `centred` embeds cepstra without their mean over time, which is all that a static equaliser
-        changes.
+        Parameters
+        ----------
+        a, b : np.ndarray [shape=(n_samples,)]
+        config : AudioConfig
+        centred : bool
+            Whether to take cepstra without their mean over time, which is all that a static equaliser
+            changes.
+
+        Returns
+        -------
+        float
+            From 0 to 2.
         """
         net = self.timbre_centred if centred else self.timbre
         first, second = (
@@ -58,10 +89,19 @@ class Judges:
 
     @torch.inference_mode()
     def gram_distance(self, a: np.ndarray, b: np.ndarray, config: AudioConfig) -> float:
-        """Distance of Gram matrices of the genre network's features, a share of `b`'s norm (lower).
+        """Distance of Gram matrices of the genre network's features, as a share of `b`'s norm (lower).
 
-        Mean over stages of ||G_a - G_b|| / ||G_b||, G the products of channels, mean over time and
-        frequency (Gatys, Ecker & Bethge, CVPR 2016). What sounds together, not when.
+        Mean over stages of ||G_a - G_b|| / ||G_b||. G holds the products of channels, mean over time and
+        frequency (Gatys, Ecker & Bethge, CVPR 2016): what sounds together, not when.
+
+        Parameters
+        ----------
+        a, b : np.ndarray [shape=(n_samples,)]
+        config : AudioConfig
+
+        Returns
+        -------
+        float
         """
         shares = []
         for x, y in zip(*self._stages(a, b, config), strict=True):
@@ -75,6 +115,15 @@ class Judges:
 
         Squared difference of the genre network's features, each position's channels of unit length;
         mean over positions, mean over stages (Zhang et al., CVPR 2018, without their tuned weights).
+
+        Parameters
+        ----------
+        a, b : np.ndarray [shape=(n_samples,)]
+        config : AudioConfig
+
+        Returns
+        -------
+        float
         """
         n = min(len(a), len(b))
         distances = []
@@ -84,27 +133,56 @@ class Judges:
         return float(np.mean(distances))
 
     def _stages(self, a: np.ndarray, b: np.ndarray, config: AudioConfig):
+        """The genre network's features of both clips, a list of stages each."""
         return [self.genre.stage_outputs(self._log_mel(x, config)) for x in (a, b)]
 
     def _log_mel(self, waveform: np.ndarray, config: AudioConfig) -> Tensor:
+        """What the networks hear, (1, n_mels, T), on their device."""
         return features.log_mel_at_level(
             waveform, config, device=str(self.genre.head.weight.device)
         )
 
 
 def _unit(stage: Tensor) -> Tensor:
+    """Features (B, C, F, T) with channels of unit length at every position."""
     return stage / stage.norm(dim=1, keepdim=True).clamp_min(1e-6)
 
 
 def timbre_input(log_mel: Tensor, config: AudioConfig, *, centred: bool) -> Tensor:
-    """MFCC 1 to 12 (B, 12, T) of log-mels in dB (B, n_mels, T), in units of 10; centred over time."""
+    """What a `TimbreNet` hears: MFCC 1 to 12 in units of 10.
+
+    Parameters
+    ----------
+    log_mel : torch.Tensor [shape=(B, n_mels, T)]
+        In dB.
+    config : AudioConfig
+    centred : bool
+        Whether to subtract each coefficient's mean over time.
+
+    Returns
+    -------
+    torch.Tensor [shape=(B, 12, T)]
+    """
     cepstra = features.mfcc(log_mel, config)[:, 1:13] / 10
     return cepstra - cepstra.mean(dim=2, keepdim=True) if centred else cepstra
 
 
 @torch.inference_mode()
 def accuracy(net: GenreNet, log_mels: Tensor, labels: Tensor) -> float:
-    """Share of clips, each as a whole, whose genre the judge hears."""
+    """Share of clips, each as a whole, whose genre the judge hears.
+
+    Parameters
+    ----------
+    net : GenreNet
+    log_mels : torch.Tensor [shape=(N, n_mels, T)]
+        In dB, of clips at -20 dBFS.
+    labels : torch.Tensor [shape=(N,)]
+        Indices into `corpora.GENRES`.
+
+    Returns
+    -------
+    float
+    """
     device = net.head.weight.device
     heard = [int(net(x[None].float().to(device)).argmax()) for x in log_mels]
     return float((torch.tensor(heard) == labels).float().mean())
@@ -112,7 +190,23 @@ def accuracy(net: GenreNet, log_mels: Tensor, labels: Tensor) -> float:
 
 @lru_cache(maxsize=2)
 def load(config: AudioConfig, device: str = "cpu") -> Judges:
-    """The pretrained judges, in evaluation mode."""
+    """The pretrained judges.
+
+    Parameters
+    ----------
+    config : AudioConfig
+        Must be the front end that they were trained with.
+    device : str
+
+    Returns
+    -------
+    Judges
+
+    Raises
+    ------
+    ConfigMismatchError
+        For another front end.
+    """
     settings = {"config": config, "device": device}
     return Judges(
         checkpoint.load_model(GENRE_MODEL, build=GenreNet, **settings),

@@ -1,7 +1,9 @@
-"""Definitions of every metric, each with its source. Used by notebooks 03 to 10 and the report.
+"""Definitions of every metric, each with its source.
 
-Arrays are numpy or torch; log-mel spectrograms are in dB, (n_mels, T). ``lower`` or ``higher`` in a
-docstring's first line says which is better.
+The first line of a docstring says whether ``higher`` or ``lower`` is better. Two clips or log-mels of
+different lengths are compared over the length of the shorter one.
+
+Used by ``notebooks/00_listen_first.ipynb`` to ``notebooks/10_future_work.ipynb`` and by the benchmark.
 """
 
 from __future__ import annotations
@@ -23,40 +25,90 @@ ONSET_TOLERANCE_S = 0.05
 
 
 def cosine_similarity(predicted: Tensor, target: Tensor) -> float:
-    """Cosine between flattened items, mean over axis 0 (higher). 1 for equal directions."""
+    """Cosine between flattened items, mean over items (higher).
+
+    Parameters
+    ----------
+    predicted, target : torch.Tensor [shape=(N, ...)]
+
+    Returns
+    -------
+    float
+        1 for equal directions, 0 where one of the two is all zeros. torchmetrics, which the other
+        scores come from, gives NaN there, and a mean that was subtracted leaves such an item.
+    """
     p, t = predicted.flatten(1).double(), target.flatten(1).double()
     return float(torch.nn.functional.cosine_similarity(p, t, dim=1).mean())
 
 
 def mean_absolute_error(predicted: Tensor, target: Tensor) -> float:
-    """Mean of |predicted - target| over everything (lower), in the unit of the data."""
-    return float((predicted.double() - target.double()).abs().mean())
+    """Mean of |predicted - target| over everything (lower), in the unit of the data.
+
+    Parameters
+    ----------
+    predicted, target : torch.Tensor
+        Of one shape.
+    """
+    from torchmetrics import functional
+
+    return float(functional.mean_absolute_error(*_flat(predicted, target)))
 
 
 def mean_squared_error(predicted: Tensor, target: Tensor) -> float:
-    """Mean of (predicted - target)^2 over everything (lower), in the squared unit of the data."""
-    return float((predicted.double() - target.double()).square().mean())
+    """Mean of (predicted - target)^2 over everything (lower), in the squared unit of the data.
+
+    Parameters
+    ----------
+    predicted, target : torch.Tensor
+        Of one shape.
+    """
+    from torchmetrics import functional
+
+    return float(functional.mean_squared_error(*_flat(predicted, target)))
+
+
+def _flat(*tensors: Tensor) -> list[Tensor]:
+    """In double precision and contiguous, which torchmetrics expects."""
+    return [x.double().flatten() for x in tensors]
 
 
 def r2_score(predicted: Tensor, target: Tensor) -> float:
-    """Coefficient of determination, mean over the columns of (N, F) (higher).
+    """Coefficient of determination, mean over columns (higher).
 
     1 - sum (t - p)^2 / sum (t - mean t)^2 per column, as `sklearn.metrics.r2_score` with uniform
-    average; predicting each column's mean scores 0. A constant column scores 1 if predicted exactly,
-    else 0.
+    average.
+
+    Parameters
+    ----------
+    predicted, target : torch.Tensor [shape=(N, F)]
+        N at least 2.
+
+    Returns
+    -------
+    float
+        1 for a perfect prediction, 0 for each column's mean. A constant column counts 1 if it is
+        predicted exactly, else 0.
     """
-    p, t = predicted.double(), target.double()
-    residual = (t - p).square().sum(dim=0)
-    total = (t - t.mean(dim=0)).square().sum(dim=0)
-    score = torch.where(total > 0, 1.0 - residual / total, (residual == 0).double())
-    return float(score.mean())
+    from torchmetrics import functional
+
+    return float(functional.r2_score(predicted.double(), target.double()))
 
 
 def db_below_maximum(log_mel: Tensor, reference: Tensor | None = None) -> Tensor:
-    """dB below the maximum of each segment of `reference`, in -80..0, of (N, n_mels, T) in dB.
+    """Level below the maximum of each segment, the likely domain of the report's cosine.
 
-    `reference` is `log_mel` itself if None: then this is what `librosa.power_to_db` gives with
-    ``ref=np.max``, the likely domain of the report's cosine. A prediction takes its target's.
+    Parameters
+    ----------
+    log_mel : torch.Tensor [shape=(N, n_mels, T)]
+        In dB.
+    reference : torch.Tensor [shape=(N, n_mels, T)], optional
+        Whose maxima count as 0 dB; for a prediction, give its target. By default `log_mel` itself,
+        which gives what `librosa.power_to_db` does with ``ref=np.max``.
+
+    Returns
+    -------
+    torch.Tensor [shape=(N, n_mels, T)]
+        From -80 to 0 dB.
     """
     reference = log_mel if reference is None else reference
     return (log_mel - reference.amax(dim=(1, 2), keepdim=True)).clamp(-TOP_DB, 0.0)
@@ -65,30 +117,31 @@ def db_below_maximum(log_mel: Tensor, reference: Tensor | None = None) -> Tensor
 def reconstruction_scores(
     predicted: Tensor, target: Tensor, standardize, track: Tensor | None = None
 ) -> dict[str, float]:
-    """How near log-mels in dB (N, n_mels, T) are to their targets.
+    """How near log-mels are to their targets.
 
     Parameters
     ----------
-    standardize : `features.Standardizer` fitted on the training tracks
-    track : (N,) index of the track of each segment
+    predicted, target : torch.Tensor [shape=(N, n_mels, T)]
+        In dB.
+    standardize : features.Standardizer
+        Fitted on the training tracks.
+    track : torch.Tensor [shape=(N,)], optional
+        Index of the track of each segment.
 
     Returns
     -------
-    dict
-        ``cosine`` (mean over segments, per-band standardised), ``R2`` (over frames, mean over
-        bands), ``MSE`` (standardised), ``MAE`` in dB, ``cosine in dB`` (`db_below_maximum`) and,
-        with `track`, ``clip cosine``: as ``cosine``, with all segments of a track as one vector
+    dict of str to float
+        ``cosine``: mean over segments, each band standardised. ``R2``: over frames, mean over bands.
+        ``MSE``: of standardised values. ``MAE``: in dB. ``cosine in dB``: of `db_below_maximum`.
+        With `track` also ``clip cosine``: as ``cosine``, with all segments of a track as one vector.
     """
     p, t = standardize(predicted), standardize(target)
     by_clip = {}
     if track is not None:
         clips = [
-            torch.nn.functional.cosine_similarity(
-                p[track == i].flatten().double(), t[track == i].flatten().double(), dim=0
-            )
-            for i in track.unique()
+            cosine_similarity(p[track == i][None], t[track == i][None]) for i in track.unique()
         ]
-        by_clip = {"clip cosine": float(torch.stack(clips).mean())}
+        by_clip = {"clip cosine": float(np.mean(clips))}
     by_frame = [x.transpose(1, 2).flatten(0, 1) for x in (p, t)]  # (N * T, n_mels)
     return {
         **by_clip,
@@ -103,16 +156,41 @@ def reconstruction_scores(
 
 
 def comparison_log_mel(waveform: np.ndarray, config: AudioConfig) -> Tensor:
-    """Log-mel (n_mels, T) for comparing clips: at -20 dBFS RMS, floored 80 dB below its maximum."""
+    """Log-mel for comparing clips, whatever their level.
+
+    Parameters
+    ----------
+    waveform : np.ndarray [shape=(n_samples,)]
+    config : AudioConfig
+
+    Returns
+    -------
+    torch.Tensor [shape=(n_mels, T)]
+        In dB, of the clip at -20 dBFS RMS; nothing lies more than 80 dB below the maximum.
+    """
     return features.log_mel_at_level(waveform, config, top_db=TOP_DB)[0]
 
 
 def log_spectral_distance(a: Tensor, b: Tensor, *, axis: str = "time") -> float:
-    """Log-spectral distance in dB between log-mels (n_mels, T) (lower).
+    """Log-spectral distance in dB between log-mels (lower).
 
-    ``axis="time"``: root mean square over time, mean over bands, as published for one-shot timbre
-    transfer (Cifka et al., ICASSP 2021, ss-vq-vae). ``axis="frequency"``: root mean square over
-    bands, mean over frames, the usual per-frame definition.
+    Parameters
+    ----------
+    a, b : torch.Tensor [shape=(n_mels, T)]
+        In dB.
+    axis : str
+        ``"time"``: root mean square over time, mean over bands, as published for one-shot timbre
+        transfer (Cifka et al., ICASSP 2021, ss-vq-vae). ``"frequency"``: root mean square over bands,
+        mean over frames, the usual definition.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    KeyError
+        For another axis.
     """
     dim = {"time": 1, "frequency": 0}[axis]
     n_frames = min(a.shape[1], b.shape[1])
@@ -121,10 +199,19 @@ def log_spectral_distance(a: Tensor, b: Tensor, *, axis: str = "time") -> float:
 
 
 def published_log_spectral_distance(a: np.ndarray, b: np.ndarray, config: AudioConfig) -> float:
-    """Log-spectral distance in dB between waveforms exactly as ss-vq-vae's evaluation has it (lower).
+    """Log-spectral distance in dB between waveforms, as ss-vq-vae's evaluation computes it (lower).
 
     At 16 kHz and an RMS of 1, librosa's default mel spectrogram and dB (top 80), root mean square over
     time, mean over bands (Cifka et al., ICASSP 2021).
+
+    Parameters
+    ----------
+    a, b : np.ndarray [shape=(n_samples,)]
+    config : AudioConfig
+
+    Returns
+    -------
+    float
     """
     import librosa
     import soxr
@@ -142,8 +229,17 @@ def published_log_spectral_distance(a: np.ndarray, b: np.ndarray, config: AudioC
 def mfcc_cosine(a: np.ndarray, b: np.ndarray, config: AudioConfig) -> float:
     """Mean over frames of the cosine between MFCC 1 to 12 of waveforms (higher).
 
-    Of many embeddings the one that agreed best with listeners' timbre triplets. Frames in which either
-    clip is 60 dB below its loudest are left out. For clips that play the same score.
+    For clips that play the same score. Frames in which either clip is 60 dB below its loudest are left
+    out. Of many embeddings this one agreed best with listeners' timbre triplets.
+
+    Parameters
+    ----------
+    a, b : np.ndarray [shape=(n_samples,)]
+    config : AudioConfig
+
+    Returns
+    -------
+    float
     """
     n = min(len(a), len(b))
     both = torch.from_numpy(np.stack([a[:n], b[:n]]))
@@ -154,21 +250,20 @@ def mfcc_cosine(a: np.ndarray, b: np.ndarray, config: AudioConfig) -> float:
     return float(cosine[loud].mean())
 
 
-def mfcc_distance(a: Tensor, b: Tensor, config: AudioConfig) -> float:
-    """Mean over frames of the Euclidean distance between MFCC 1 to 12 of log-mels (n_mels, T) (lower).
-
-    Coefficient 0, the level, is left out. Frame by frame: for clips that play the same score.
-    """
-    n_frames = min(a.shape[1], b.shape[1])
-    both = torch.stack([a[:, :n_frames], b[:, :n_frames]])
-    first, second = features.mfcc(both, config)[:, 1:13]
-    return float((first - second).square().sum(dim=0).sqrt().mean())
-
-
 def spectral_convergence(estimate: np.ndarray, reference: np.ndarray, config: AudioConfig) -> float:
-    """Distance in dB between magnitude spectrograms of waveforms (n_samples,) (lower).
+    """Distance in dB between magnitude spectrograms of waveforms (lower).
 
     20 log10(||abs(S_ref) - abs(S_est)|| / ||abs(S_ref)||) with Frobenius norms (Sturmel & Daudet, 2011).
+
+    Parameters
+    ----------
+    estimate, reference : np.ndarray [shape=(n_samples,)]
+    config : AudioConfig
+
+    Returns
+    -------
+    float
+        0 for silence, minus infinity for equal clips.
     """
     n = min(len(estimate), len(reference))
     both = torch.from_numpy(np.stack([estimate[:n], reference[:n]]))
@@ -177,7 +272,19 @@ def spectral_convergence(estimate: np.ndarray, reference: np.ndarray, config: Au
 
 
 def log_mel_l1(estimate: np.ndarray, reference: np.ndarray, config: AudioConfig) -> float:
-    """Mean absolute difference in dB between the log-mels of waveforms, top 80 dB (lower)."""
+    """Mean absolute difference in dB between the log-mels of waveforms (lower).
+
+    What lies more than 80 dB below the reference's maximum does not count.
+
+    Parameters
+    ----------
+    estimate, reference : np.ndarray [shape=(n_samples,)]
+    config : AudioConfig
+
+    Returns
+    -------
+    float
+    """
     n = min(len(estimate), len(reference))
     both = torch.from_numpy(np.stack([estimate[:n], reference[:n]]).astype(np.float32))
     est, ref = features.log_mel(both, config)
@@ -190,6 +297,14 @@ def multi_resolution_stft(estimate: np.ndarray, reference: np.ndarray) -> float:
 
     Mean over resolutions of ||S_ref - S_est|| / ||S_ref|| + mean |log S_ref - log S_est|, with magnitudes
     S of 512, 1024 and 2048 samples (Yamamoto et al., ICASSP 2020; Steinmetz & Reiss, auraloss, 2020).
+
+    Parameters
+    ----------
+    estimate, reference : np.ndarray [shape=(n_samples,)]
+
+    Returns
+    -------
+    float
     """
     import auraloss
 
@@ -208,10 +323,20 @@ def _visqol_api():
 
 
 def visqol(estimate: np.ndarray, reference: np.ndarray, config: AudioConfig) -> float:
-    """Predicted mean opinion score, 1 to about 4.73 for equal clips, of waveforms (higher).
+    """Predicted mean opinion score of a waveform beside its reference (higher).
 
     ViSQOL in audio mode, at 48 kHz (Chinen et al., QoMEX 2020): similarity of gammatone spectrograms,
-    mapped to listeners' scores. NaN if a clip is silent.
+    mapped to listeners' scores.
+
+    Parameters
+    ----------
+    estimate, reference : np.ndarray [shape=(n_samples,)]
+    config : AudioConfig
+
+    Returns
+    -------
+    float
+        From 1 to about 4.73, which equal clips get; NaN if a clip is silent.
 
     Raises
     ------
@@ -233,7 +358,18 @@ def visqol(estimate: np.ndarray, reference: np.ndarray, config: AudioConfig) -> 
 
 
 def chroma_similarity(a: np.ndarray, b: np.ndarray, config: AudioConfig) -> float:
-    """Mean cosine between the chroma frames of waveforms (n_samples,) (higher): are the notes kept?"""
+    """Mean cosine between the chroma frames of waveforms (higher): are the notes kept?
+
+    Parameters
+    ----------
+    a, b : np.ndarray [shape=(n_samples,)]
+    config : AudioConfig
+
+    Returns
+    -------
+    float
+        High already for unrelated notes: compare it with the value of another pair.
+    """
     n = min(len(a), len(b))
     power = features.stft(torch.from_numpy(np.stack([a[:n], b[:n]])), config).abs() ** 2
     first, second = features.chroma(power, config)
@@ -242,10 +378,18 @@ def chroma_similarity(a: np.ndarray, b: np.ndarray, config: AudioConfig) -> floa
 
 
 def pitch_class_agreement(a: np.ndarray, b: np.ndarray, config: AudioConfig) -> float:
-    """Mean cosine between centred chroma vectors of waveforms (n_samples,), half a second each (higher).
+    """Mean cosine between centred chroma vectors of waveforms, half a second each (higher).
 
-    Centring over the twelve pitch classes makes it 0 for noise and for unrelated notes, where
-    `chroma_similarity` is already high.
+    Parameters
+    ----------
+    a, b : np.ndarray [shape=(n_samples,)]
+    config : AudioConfig
+
+    Returns
+    -------
+    float
+        About 0 for noise and for unrelated notes, where `chroma_similarity` is already high: the mean
+        over the twelve pitch classes is taken out.
     """
     n = min(len(a), len(b))
     power = features.stft(torch.from_numpy(np.stack([a[:n], b[:n]])), config).abs() ** 2
@@ -260,7 +404,16 @@ def pitch_jaccard_distance(a: np.ndarray, b: np.ndarray, config: AudioConfig) ->
     """Mean over frames of 1 - |A & B| / |A | B|, A and B the sets of notes heard (lower).
 
     As in ss-vq-vae's evaluation (Cifka et al., ICASSP 2021), where a frame without notes in both clips
-    counts 0; the notes are `pitch.piano_roll`'s instead of Melodia's.
+    counts 0. The notes are found by `pitch.piano_roll` instead of Melodia.
+
+    Parameters
+    ----------
+    a, b : np.ndarray [shape=(n_samples,)]
+    config : AudioConfig
+
+    Returns
+    -------
+    float
     """
     n = min(len(a), len(b))
     first, second = (pitch.piano_roll(x[:n], config) for x in (a, b))
@@ -276,7 +429,14 @@ def multi_pitch_f(waveform: np.ndarray, notes: np.ndarray, config: AudioConfig) 
 
     Parameters
     ----------
-    notes : (n, 3) rows of start and end in s and MIDI pitch
+    waveform : np.ndarray [shape=(n_samples,)]
+    notes : np.ndarray [shape=(n, 3)]
+        Rows of start in s, end in s and MIDI pitch.
+    config : AudioConfig
+
+    Returns
+    -------
+    float
     """
     import mir_eval
 
@@ -294,7 +454,18 @@ def multi_pitch_f(waveform: np.ndarray, notes: np.ndarray, config: AudioConfig) 
 
 
 def detected_onsets(waveform: np.ndarray, config: AudioConfig) -> np.ndarray:
-    """Onsets in s, by librosa's spectral flux (Böck & Widmer, DAFx 2013) at a quarter of the hop."""
+    """Onsets by librosa's spectral flux (Böck & Widmer, DAFx 2013) at a quarter of the hop.
+
+    Parameters
+    ----------
+    waveform : np.ndarray [shape=(n_samples,)]
+    config : AudioConfig
+
+    Returns
+    -------
+    np.ndarray [shape=(n_onsets,)]
+        In s, ascending.
+    """
     import librosa
 
     return librosa.onset.onset_detect(
@@ -303,7 +474,19 @@ def detected_onsets(waveform: np.ndarray, config: AudioConfig) -> np.ndarray:
 
 
 def onset_f1(waveform: np.ndarray, onsets: np.ndarray, config: AudioConfig) -> float:
-    """F-measure of `detected_onsets` against known ones in s, within 50 ms, by mir_eval (higher)."""
+    """F-measure of `detected_onsets` against known ones, within 50 ms, by mir_eval (higher).
+
+    Parameters
+    ----------
+    waveform : np.ndarray [shape=(n_samples,)]
+    onsets : np.ndarray [shape=(n_onsets,)]
+        In s, ascending.
+    config : AudioConfig
+
+    Returns
+    -------
+    float
+    """
     import mir_eval
 
     heard = detected_onsets(waveform, config)
@@ -313,6 +496,7 @@ def onset_f1(waveform: np.ndarray, onsets: np.ndarray, config: AudioConfig) -> f
 
 
 def _timbre_covariance(waveform: np.ndarray, config: AudioConfig) -> np.ndarray:
+    """Covariance (26, 26) of MFCC 1 to 13 and their deltas over the frames that are not quiet."""
     import librosa
 
     spectrum = features.stft(torch.from_numpy(waveform)[None], config)
@@ -326,9 +510,19 @@ def _timbre_covariance(waveform: np.ndarray, config: AudioConfig) -> np.ndarray:
 def timbre_distance(a: np.ndarray, b: np.ndarray, config: AudioConfig) -> float:
     """Bures distance between covariances of MFCC 1 to 13 and their deltas (lower).
 
-    sqrt(tr A + tr B - 2 tr (A^1/2 B A^1/2)^1/2) over frames above 5 % of the peak RMS. Means are
-    removed, so a static equaliser, which only shifts the cepstrum, cannot buy it. For clips with
-    different notes. NaN if a clip is silent.
+    sqrt(tr A + tr B - 2 tr (A^1/2 B A^1/2)^1/2) over frames above 5 % of the peak RMS. For clips with
+    different notes. A static equaliser shifts the cepstrum's mean, which a covariance does not contain,
+    so it cannot lower this distance.
+
+    Parameters
+    ----------
+    a, b : np.ndarray [shape=(n_samples,)]
+    config : AudioConfig
+
+    Returns
+    -------
+    float
+        NaN if a clip is silent.
     """
     from scipy.linalg import sqrtm
 
@@ -345,7 +539,18 @@ def timbre_distance(a: np.ndarray, b: np.ndarray, config: AudioConfig) -> float:
 
 
 def track_means(x: Tensor, track: Tensor) -> Tensor:
-    """Each segment of `x` (N, n_mels, T) replaced by the mean spectrum of its own track."""
+    """Each segment replaced by the mean spectrum of its own track.
+
+    Parameters
+    ----------
+    x : torch.Tensor [shape=(N, n_mels, T)]
+    track : torch.Tensor [shape=(N,)]
+        Index of the track of each segment.
+
+    Returns
+    -------
+    torch.Tensor [shape=(N, n_mels, T)]
+    """
     means = torch.empty_like(x)
     for index in track.unique():
         mine = track == index
@@ -354,17 +559,22 @@ def track_means(x: Tensor, track: Tensor) -> Tensor:
 
 
 def trivial_predictions(train: Tensor, test: Tensor, track: Tensor) -> dict[str, Tensor]:
-    """Predictions of `test` (N, n_mels, T) that know nothing of what happens in a segment.
+    """Predictions of test segments that know nothing of what happens in a segment.
 
     Parameters
     ----------
-    train : (M, n_mels, T), log-mels in dB as `test`
-    track : (N,) index of the track of each test segment
+    train : torch.Tensor [shape=(M, n_mels, T)]
+        Log-mels in dB.
+    test : torch.Tensor [shape=(N, n_mels, T)]
+        Log-mels in dB.
+    track : torch.Tensor [shape=(N,)]
+        Index of the track of each test segment.
 
     Returns
     -------
-    dict of (N, n_mels, T) in dB: ``constant`` (one number for everything), ``training mean`` (one a
-    band, which knows the corpus) and ``track mean`` (one a band and track, which knows the track)
+    dict of str to torch.Tensor [shape=(N, n_mels, T)]
+        In dB. ``constant``: the mean of all training values. ``training mean``: the mean of each band
+        over the training segments. ``track mean``: the mean of each band over the track's own segments.
     """
     return {
         "constant": train.mean().expand_as(test),

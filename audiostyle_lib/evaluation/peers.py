@@ -1,7 +1,9 @@
-"""What a learned system has to beat: earlier methods of one-shot transfer. Notebook 09.
+"""Earlier methods of one-shot transfer, which a trained network has to beat.
 
-They take a content and a style waveform (n_samples,) and give a waveform as long as the content. The
-plainest rival, an equaliser, is `transfer.ltas_eq`.
+Each takes a content and a style waveform and returns a waveform as long as the content. The simplest
+rival, an equaliser, is `transfer.ltas_eq`.
+
+Used by the benchmark in ``notebooks/09_evaluation.ipynb``.
 """
 
 from __future__ import annotations
@@ -20,53 +22,54 @@ from ..signal.audio import to_level
 
 GRIFFIN_LIM_ITERATIONS = 32
 LARGEST_LOG_POWER = 40.0  # before the exponential that undoes log(1 + power)
+# Of musaicing, in the paper's letters: iterations L; r, frames within which an activation has to be the
+# largest; p, templates at a time; c, frames on either side along a diagonal.
+MUSAICING = {"iterations": 20, "repetition": 3, "polyphony": 10, "continuity": 3}
 
 
 # Musaicing ----------------------------------------------------------------------------------------
 
 
-def musaicing(
-    content: np.ndarray,
-    style: np.ndarray,
-    config: AudioConfig,
-    *,
-    iterations: int = 20,
-    repetition: int = 3,
-    polyphony: int = 10,
-    continuity: int = 3,
-) -> np.ndarray:
+def musaicing(content: np.ndarray, style: np.ndarray, config: AudioConfig) -> np.ndarray:
     """The content put together from frames of the style clip (Driedger, Prätzlich & Müller, ISMIR 2015).
 
-    Non-negative matrix factorisation of the content's magnitudes in which the templates are the style
-    clip's own frames and stay fixed; the activations are held sparse in time, few at a time and along
-    diagonals, so that runs of frames are used ("Let it Bee"). Frames of 2048 samples each 1024, and the
-    defaults below, are those of public implementations.
+    Non-negative matrix factorisation of the content's magnitudes. The templates are the style clip's own
+    frames and stay fixed. The activations are kept sparse in time, few at a time and along diagonals, so
+    that runs of frames are used ("Let it Bee").
 
     Parameters
     ----------
-    iterations : L of the paper
-    repetition : r of the paper; an activation counts if it is the largest within r frames
-    polyphony : p, templates at a time
-    continuity : c, frames on either side along a diagonal
+    content, style : np.ndarray [shape=(n_samples,)]
+    config : AudioConfig
+
+    Returns
+    -------
+    np.ndarray [shape=(n_samples,)]
+        As long as the content.
+
+    Notes
+    -----
+    Frames of 2048 samples each 1024, and the settings in `MUSAICING`, are those of public implementations.
     """
-    lattice = AudioConfig(sample_rate=config.sample_rate, hop_length=1024)
+    wide = AudioConfig(sample_rate=config.sample_rate, hop_length=1024)
     own, theirs = (
-        features.stft(torch.from_numpy(x)[None], lattice)[0].numpy() for x in (content, style)
+        features.stft(torch.from_numpy(x)[None], wide)[0].numpy() for x in (content, style)
     )
     templates, target = np.abs(theirs), np.abs(own)  # (F, K), (F, T)
     scale = templates.sum(axis=0, keepdims=True) + 1e-9
     templates, theirs = templates / scale, theirs / scale
     activations = np.random.default_rng(0).random((templates.shape[1], target.shape[1]))
     activations = activations.astype(np.float32)
+    iterations = MUSAICING["iterations"]
     for step in range(iterations):
         share = 1 - (step + 1) / iterations  # what the constraints leave of what they suppress
-        activations = _suppress(activations, share, repetition, polyphony)
-        activations = _along_diagonals(activations, continuity)
+        activations = _suppress(activations, share, MUSAICING["repetition"], MUSAICING["polyphony"])
+        activations = _along_diagonals(activations, MUSAICING["continuity"])
         ratio = target / (templates @ activations + 1e-9)
         activations = activations * (templates.T @ ratio)  # columns of the templates sum to 1
     spectrum = torch.from_numpy((theirs @ activations).astype(np.complex64))[None]
     waveform = vocoding.griffin_lim(
-        spectrum.abs(), lattice, n_samples=len(content), phase=spectrum,
+        spectrum.abs(), wide, n_samples=len(content), phase=spectrum,
         iterations=GRIFFIN_LIM_ITERATIONS,
     )  # fmt: skip
     return waveform[0].numpy()
@@ -95,23 +98,44 @@ def _along_diagonals(h: np.ndarray, continuity: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=4)
-def _random_filters(n_channels: int, n_filters: int, kernel: tuple[int, ...], seed: int) -> Tensor:
+def _random_filters(n_channels: int, n_filters: int, kernel: tuple[int, ...]) -> Tensor:
     """Normal weights of an untrained layer, with the variance of Glorot & Bengio (2010) for a ReLU."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     area = int(np.prod(kernel))
     std = 2 / np.sqrt((n_channels + n_filters) * area)
     return std * torch.randn(n_filters, n_channels, *kernel, generator=generator)
 
 
 def gram_matrix(rows: Tensor) -> Tensor:
-    """Products of features (C, T) with each other, mean over time: (C, C). What sounds together."""
+    """Products of features with each other, mean over time: which features sound together.
+
+    Parameters
+    ----------
+    rows : torch.Tensor [shape=(C, T)]
+
+    Returns
+    -------
+    torch.Tensor [shape=(C, C)]
+    """
     return rows @ rows.T / rows.shape[1]
 
 
 def gram_distance(rows: Tensor, others: Tensor) -> Tensor:
-    """Squared Frobenius distance of the Gram matrices of two sets of features, (C, T) and (C, T').
+    """Squared Frobenius distance of the Gram matrices of two sets of features.
 
-    Where features outnumber frames it is computed from products of frames, which costs T / C of it:
+    Parameters
+    ----------
+    rows : torch.Tensor [shape=(C, T)]
+    others : torch.Tensor [shape=(C, S)]
+        The number of frames may differ.
+
+    Returns
+    -------
+    torch.Tensor [shape=()]
+
+    Notes
+    -----
+    With more features than frames, products of frames are cheaper than the matrices themselves:
     |A A' - B B'|^2 = |A' A|^2 - 2 |B' A|^2 + |B' B|^2.
     """
     if len(rows) <= rows.shape[1]:
@@ -122,7 +146,7 @@ def gram_distance(rows: Tensor, others: Tensor) -> Tensor:
 
 
 def _minimise(loss_of: Callable[[Tensor], Tensor], start: Tensor, iterations: int) -> Tensor:
-    """L-BFGS from `start`."""
+    """The tensor that L-BFGS reaches from `start`."""
     x = start.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(
         [x], max_iter=iterations, tolerance_grad=1e-5, tolerance_change=1e-9, history_size=20
@@ -146,16 +170,31 @@ def gram_random(
     style_weight: float = 10**-2.1,
     n_filters: int = 4096,
     iterations: int = 100,
-    seed: int = 0,
     device: str = "cpu",
 ) -> np.ndarray:
     """Ulyanov & Lebedev's transfer: an untrained layer's features of the content, Gram of the style.
 
-    One convolution over time with 4096 random filters of 11 frames on log(1 + power), the spectrogram
-    fitted by L-BFGS, Griffin-Lim ("Audio texture synthesis and style transfer", 2016). Normalisation
-    and the ratio of style to content, 10^-2.1, as tuned by Cifka et al. (ICASSP 2021) for this task.
+    One convolution over time with random filters of 11 frames on log(1 + power). L-BFGS fits the
+    spectrogram, Griffin-Lim its phase ("Audio texture synthesis and style transfer", 2016).
+
+    Parameters
+    ----------
+    content, style : np.ndarray [shape=(n_samples,)]
+    config : AudioConfig
+    style_weight : float
+        Ratio of style to content; it and the normalisation as Cifka et al. (ICASSP 2021) tuned them for
+        this task.
+    n_filters : int
+    iterations : int
+        Of L-BFGS.
+    device : str
+
+    Returns
+    -------
+    np.ndarray [shape=(n_samples,)]
+        As long as the content.
     """
-    weight = _random_filters(config.n_fft // 2 + 1, n_filters, (11,), seed).to(device)
+    weight = _random_filters(config.n_fft // 2 + 1, n_filters, (11,)).to(device)
 
     def log_power(waveform: np.ndarray) -> Tensor:
         power = features.stft(torch.from_numpy(waveform).to(device)[None], config)[0].abs() ** 2
@@ -175,7 +214,7 @@ def gram_random(
         style_loss = gram_distance(rows, of_style) / 8
         return (1 - share) * content_loss + share * style_loss
 
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     start = 1e-3 * torch.randn(target.shape, generator=generator).to(device)
     found = _minimise(loss_of, start, iterations).nan_to_num().clamp(0, LARGEST_LOG_POWER)
     waveform = vocoding.griffin_lim(
@@ -199,9 +238,19 @@ def _constant_q_kernels(config: AudioConfig, device: str) -> tuple[Tensor, int]:
 
 
 def constant_q(waveform: Tensor, config: AudioConfig) -> Tensor:
-    """Magnitudes (84, T) of a constant-Q transform of a waveform (n_samples,), differentiable.
+    """Magnitudes of a constant-Q transform through which gradients flow.
 
     Filters by librosa, applied to the spectrum of every frame (Brown & Puckette, JASA 1992).
+
+    Parameters
+    ----------
+    waveform : torch.Tensor [shape=(n_samples,)]
+    config : AudioConfig
+
+    Returns
+    -------
+    torch.Tensor [shape=(84, T)]
+        Semitones over seven octaves from C1.
     """
     kernels, n_fft = _constant_q_kernels(config, str(waveform.device))
     spectrum = torch.stft(
@@ -219,24 +268,43 @@ def gram_representations(
     style_weight: float = 1.0,
     n_filters: int = 2048,
     iterations: int = 100,
-    seed: int = 0,
     device: str = "cpu",
 ) -> np.ndarray:
     """Barry & Kim's transfer: Gram matrices in three representations, fitted as a waveform.
 
-    Log-magnitude STFT with filters of 11 frames (what harmony sounds like), log-mel with 50 (rhythm),
-    and constant-Q with filters of 11 frames and 12 semitones that slide along pitch (timbre in any key),
-    all random; the waveform is fitted by L-BFGS, so no phase has to be found ("Style" transfer for
-    musical audio using multiple time-frequency representations, 2018). Ours, because their text leaves
-    them open or depends on the pair: each loss is a share of its target's energy, all of one weight,
-    constant-Q has a sixteenth of the filters, and the fit begins with the content.
+    Random filters on a log-magnitude STFT (11 frames: harmony), on a log-mel (50 frames: rhythm) and on a
+    constant-Q spectrogram (11 frames by 12 semitones, moved along pitch: timbre in any key). L-BFGS fits
+    the waveform itself, so no phase has to be found ("Style" transfer for musical audio using multiple
+    time-frequency representations, 2018).
+
+    Parameters
+    ----------
+    content, style : np.ndarray [shape=(n_samples,)]
+    config : AudioConfig
+    style_weight : float
+        Of the Gram losses beside the content losses.
+    n_filters : int
+        On the STFT and on the log-mel; a sixteenth of it on the constant-Q spectrogram.
+    iterations : int
+        Of L-BFGS.
+    device : str
+
+    Returns
+    -------
+    np.ndarray [shape=(n_samples,)]
+        As long as the content.
+
+    Notes
+    -----
+    The paper leaves some choices open or makes them for each pair. Here each loss is divided by the energy
+    of its target, all losses have one weight, and the fit begins with the content.
     """
     sizes = {"stft": (config.n_fft // 2 + 1, (11,)), "mel": (config.n_mels, (50,))}
     weights = {
-        name: _random_filters(n, n_filters, kernel, seed).to(device)
+        name: _random_filters(n, n_filters, kernel).to(device)
         for name, (n, kernel) in sizes.items()
     }
-    weights["cqt"] = _random_filters(1, n_filters // 16, (12, 11), seed).to(device)
+    weights["cqt"] = _random_filters(1, n_filters // 16, (12, 11)).to(device)
 
     def layers(x: Tensor) -> dict[str, Tensor]:
         magnitude = features.stft(x[None], config).abs()

@@ -1,4 +1,7 @@
-"""Which notes sound when: multiple pitch estimation, for the benchmark's content columns. Notebook 09."""
+"""Which notes sound when: multiple pitch estimation.
+
+Used by the benchmark's columns about the content, in ``notebooks/09_evaluation.ipynb``.
+"""
 
 from __future__ import annotations
 
@@ -23,17 +26,31 @@ SILENT_DB = -50.0  # frames below that, against the loudest, hold no notes
 
 
 def piano_roll(waveform: np.ndarray, config: AudioConfig) -> np.ndarray:
-    """Notes of every frame, (T, 128) bool, estimated from a mixture (n_samples,).
+    """Notes of every frame, estimated from a mixture.
 
-    Summed harmonic amplitudes of the whitened spectrum, the strongest note taken out, again until
-    the sum stops growing (Klapuri, ISMIR 2006). A frame each `config.hop_length` samples. It finds
-    about half of a mixture's notes: compare its figures with those for the true recording.
+    Takes the note with the largest sum of harmonic amplitudes in the whitened spectrum, subtracts it, and
+    repeats that until the sum stops growing (Klapuri, ISMIR 2006).
+
+    Parameters
+    ----------
+    waveform : np.ndarray [shape=(n_samples,)]
+    config : AudioConfig
+
+    Returns
+    -------
+    np.ndarray [shape=(T, 128)]
+        bool, a row each `config.hop_length` samples, a column for each MIDI pitch.
+
+    Notes
+    -----
+    It finds about half of a mixture's notes, so compare its figures with those for the true recording.
     """
     return _piano_roll(np.ascontiguousarray(waveform, np.float32).tobytes(), config).copy()
 
 
 @lru_cache(maxsize=32)  # two columns of the benchmark ask for the same clips' notes
 def _piano_roll(samples: bytes, config: AudioConfig) -> np.ndarray:
+    """`piano_roll` of float32 samples as bytes, which a cache can take as its key."""
     spectrum, level_db = _whitened(np.frombuffer(samples, np.float32), config)
     hz = 440.0 * 2 ** ((np.arange(LOWEST, HIGHEST + 1 / STEPS, 1 / STEPS) - 69) / 12)
     loud = level_db > level_db.max(initial=-np.inf) + SILENT_DB
@@ -48,7 +65,20 @@ def _piano_roll(samples: bytes, config: AudioConfig) -> np.ndarray:
 
 
 def true_roll(notes: np.ndarray, n_frames: int, config: AudioConfig) -> np.ndarray:
-    """Piano roll (n_frames, 128) of known notes, rows of (start in s, end in s, MIDI pitch)."""
+    """Piano roll of known notes.
+
+    Parameters
+    ----------
+    notes : np.ndarray [shape=(n, 3)]
+        Rows of start in s, end in s and MIDI pitch.
+    n_frames : int
+    config : AudioConfig
+
+    Returns
+    -------
+    np.ndarray [shape=(n_frames, 128)]
+        bool
+    """
     roll = np.zeros((n_frames, 128), dtype=bool)
     for start, end, pitch in notes:
         first, last = np.ceil(np.array([start, end]) * config.frames_per_second).astype(int)

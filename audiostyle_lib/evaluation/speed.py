@@ -1,6 +1,8 @@
-"""Speed and quality side by side: ours beside librosa's and torchaudio's on one clip, in one run.
+"""Speed and quality of ours, librosa and torchaudio on one clip, in one run.
 
-Behind ``audiostyle bench``. Seconds depend on the machine, so claims are made as ratios only.
+Seconds depend on the machine, so only their ratios are compared.
+
+Used by ``audiostyle bench``.
 """
 
 from __future__ import annotations
@@ -25,23 +27,48 @@ Task = dict[str, Callable[[], np.ndarray]]  # method -> what it does; the first 
 
 @dataclass(frozen=True)
 class Row:
-    """One method of one task. `ratio` is how many times as long as ours (the first) it takes."""
+    """One method of one task.
+
+    Parameters
+    ----------
+    task, method : str
+    seconds : float
+        Shortest time.
+    real_time_factor : float
+        Seconds of computation for a second of audio.
+    ratio : float
+        To the time of ours, the first method of the task.
+    spectral_convergence, log_mel_l1 : float or None
+        In dB; see `metrics`. These two and the next are None where the task makes no waveform.
+    multi_resolution_stft : float or None
+    visqol : float or None
+        From 1 to 4.73; None also for clips shorter than a second.
+    """
 
     task: str
     method: str
     seconds: float
-    real_time_factor: float  # seconds a second of audio
+    real_time_factor: float
     ratio: float
-    spectral_convergence: float | None  # dB, None where the task makes no waveform
-    log_mel_l1: float | None  # dB
+    spectral_convergence: float | None
+    log_mel_l1: float | None
     multi_resolution_stft: float | None
-    visqol: float | None  # 1 to 4.73, None for less than a second
+    visqol: float | None
 
 
 def shortest_seconds(task: Task, *, repeats: int) -> dict[str, float]:
-    """Shortest time of each method over `repeats` rounds, after one unmeasured call.
+    """Shortest time of each method, after one call that does not count.
 
-    Every round runs all methods, so that whatever else the machine does falls on all alike.
+    Parameters
+    ----------
+    task : dict of str to callable
+    repeats : int
+        Rounds. Each runs every method once, so that a busy moment of the machine slows all of them alike.
+
+    Returns
+    -------
+    dict of str to float
+        In s.
     """
     for method in task.values():
         method()
@@ -125,7 +152,21 @@ TASKS = {
 def run(
     waveform: np.ndarray, config: AudioConfig, *, repeats: int = 3, progress=print
 ) -> list[Row]:
-    """Every task on `waveform` (n_samples,); `progress` is called with a line a row."""
+    """Time and score every method of every task.
+
+    Parameters
+    ----------
+    waveform : np.ndarray [shape=(n_samples,)]
+    config : AudioConfig
+    repeats : int
+        See `shortest_seconds`.
+    progress : callable
+        Called with a line of text for each row.
+
+    Returns
+    -------
+    list of Row
+    """
     rows = []
     for name, prepare in TASKS.items():
         task = prepare(waveform, config)
@@ -140,6 +181,7 @@ def run(
 
 
 def _quality(made: np.ndarray, waveform: np.ndarray, config: AudioConfig) -> tuple:
+    """The last four fields of `Row`."""
     if made.ndim != 1:
         return (None,) * 4
     long_enough = len(waveform) >= config.sample_rate
@@ -152,7 +194,7 @@ def _quality(made: np.ndarray, waveform: np.ndarray, config: AudioConfig) -> tup
 
 
 def describe(row: Row) -> str:
-    """One line of text."""
+    """A row as a line of text, below `HEADER`."""
     line = f"{row.task:28}{row.method:22}{row.seconds:8.3f} s{row.real_time_factor:9.4f}"
     line += f"{row.ratio:7.1f}"
     if row.log_mel_l1 is None:

@@ -1,4 +1,4 @@
-"""Building blocks shared by the networks: 1-D convolutions over time, mel bands as channels."""
+"""Building blocks that several networks share. Convolutions are over time, with tensors (B, C, T)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ..signal.pca import PatchPCA
 class ChannelNorm(nn.Module):
     """Layer normalisation over the channels of each frame of (B, C, T).
 
-    Unlike group or instance normalisation it looks at one frame only, so a long recording can be
-    processed in overlapping pieces with the same result as in one.
+    Unlike group or instance normalisation it uses one frame only, so a long recording gives the same
+    result in overlapping pieces as in one.
     """
 
     def __init__(self, channels: int, *, affine: bool = True):
@@ -39,9 +39,19 @@ class ResidualBlock(nn.Module):
 class FiLMBlock(nn.Module):
     """Residual block whose normalised input is scaled and shifted by the style (Perez et al., 2018).
 
-    FiLM(x; s) = gamma(s) * norm(x) + beta(s), one pair per channel, the same for all frames. With
-    `over_time` each channel is normalised over time instead, which takes out what the style puts in
-    its place: adaptive instance normalisation (Huang & Belongie, 2017).
+    FiLM(x; s) = gamma(s) * norm(x) + beta(s), with one gamma and beta per channel for all frames.
+
+    Parameters
+    ----------
+    channels : int
+        Of x, (B, C, T).
+    style_dim : int
+        Of the style, (B, style_dim).
+    dilation : int
+        Of the convolution, which spans 3 frames.
+    over_time : bool
+        Normalise each channel over time instead of each frame over the channels. The style then replaces
+        each channel's mean and deviation: adaptive instance normalisation (Huang & Belongie, 2017).
     """
 
     def __init__(
@@ -62,9 +72,21 @@ class FiLMBlock(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """x + attention of x's tokens (B, C, T) over those of another clip (B, C, S), in any order.
+    """x + attention of x's tokens (B, C, T) to those of another clip (B, C, S), in whatever order.
 
     Scaled dot-product attention with several heads (Vaswani et al., NeurIPS 2017).
+
+    Parameters
+    ----------
+    channels : int
+        C.
+    heads : int
+        Number of heads.
+
+    Raises
+    ------
+    ValueError
+        If `channels` is no multiple of `heads`.
     """
 
     def __init__(self, channels: int, heads: int):
@@ -90,7 +112,7 @@ class CrossAttention(nn.Module):
 
 
 class LinearPath(nn.Module):
-    """A fixed linear encoder and decoder between `size` and `codes` numbers; zero until `set_to`."""
+    """A fixed linear encoder from `size` numbers to `codes` numbers, and a decoder; zero at first."""
 
     def __init__(self, size: int, codes: int):
         super().__init__()
@@ -100,7 +122,7 @@ class LinearPath(nn.Module):
 
     @torch.no_grad()
     def set_to(self, pca: PatchPCA) -> None:
-        """Become `pca`, with codes of unit variance; components that it lacks stay zero."""
+        """Become `pca`, scaled to codes of unit variance; further codes stay zero."""
         n = min(self.to_code.shape[1], len(pca.components))
         scale = pca.variances[:n].sqrt()
         self.mean.copy_(pca.mean)
@@ -108,13 +130,15 @@ class LinearPath(nn.Module):
         self.from_code[:n] = pca.components[:n] * scale[:, None]
 
     def encode(self, x: Tensor) -> Tensor:
+        """Codes (..., codes) of (..., size)."""
         return (x - self.mean) @ self.to_code
 
     def decode(self, code: Tensor) -> Tensor:
+        """The numbers (..., size) of codes (..., codes)."""
         return self.mean + code @ self.from_code
 
 
 def mean_and_std(x: Tensor) -> Tensor:
-    """Mean and standard deviation over time: (B, C, T) -> (B, 2 C). Forgets the order of events."""
+    """Mean and standard deviation over time: (B, C, T) -> (B, 2 C)."""
     std = (x.var(dim=2, correction=0) + 1e-5).sqrt()
     return torch.cat([x.mean(dim=2), std], dim=1)

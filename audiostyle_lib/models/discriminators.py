@@ -1,7 +1,9 @@
-"""Discriminators, and the losses between what they say of real and of made things.
+"""Discriminators of adversarial training, and their losses.
 
-Each gives, per sub-discriminator, its scores and its layers' outputs. Those for waveforms (notebook 08)
-have layers as published; widths can be narrowed for a CPU. One for log-mels (notebook 07).
+A discriminator returns, for each of its parts, the scores and the outputs of the layers before them.
+Those of waveforms are used by ``notebooks/08_vocoding.ipynb``: their layers are the published ones,
+their widths can be reduced for a CPU. The one of log-mels is used by
+``notebooks/07_recombination.ipynb``.
 """
 
 from __future__ import annotations
@@ -25,7 +27,17 @@ def _judge(layers: nn.ModuleList, x: Tensor) -> Judged:
 
 
 class MultiScaleDiscriminator(nn.Module):
-    """Three scales of the waveform (B, 1, n), each half the one before (MelGAN)."""
+    """Judges the waveform (B, 1, n) at three rates, each half the one before (MelGAN).
+
+    Parameters
+    ----------
+    scales : int
+        Number of rates.
+    width : int
+        Channels of the first layer.
+    most : int
+        Limit of the channels, which grow fourfold with each layer.
+    """
 
     def __init__(self, *, scales: int = 3, width: int = 16, most: int = 1024):
         super().__init__()
@@ -54,9 +66,9 @@ class MultiScaleDiscriminator(nn.Module):
 
 
 class MultiResolutionDiscriminator(nn.Module):
-    """Magnitude spectrograms of the waveform (B, 1, n) at three resolutions.
+    """Judges magnitude spectrograms of the waveform (B, 1, n) at three resolutions.
 
-    Jang et al., "UnivNet," Interspeech 2021.
+    As in UnivNet (Jang et al., Interspeech 2021); `width` is the number of channels.
     """
 
     RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))  # n_fft, hop, window
@@ -87,9 +99,9 @@ class MultiResolutionDiscriminator(nn.Module):
 
 
 class MultiPeriodDiscriminator(nn.Module):
-    """The waveform (B, 1, n) as pictures of several widths, a period a row.
+    """Judges the waveform (B, 1, n) folded into images, with one period of some length in each row.
 
-    Kong et al., "HiFi-GAN," NeurIPS 2020: 41 M parameters at width 32; narrow ones do on a CPU.
+    As in HiFi-GAN (Kong et al., NeurIPS 2020), which has width 32 and 41 M parameters.
     """
 
     PERIODS = (2, 3, 5, 7, 11)
@@ -119,7 +131,7 @@ class MultiPeriodDiscriminator(nn.Module):
 
 
 class Discriminators(nn.Module):
-    """Several discriminators as one."""
+    """Several discriminators of the same waveform, used as one."""
 
     def __init__(self, *parts: nn.Module):
         super().__init__()
@@ -130,10 +142,11 @@ class Discriminators(nn.Module):
 
 
 class SpectrogramDiscriminator(nn.Module):
-    """Standardised log-mels (B, n_mels, T), beside the content's and the style clip's mean over time.
+    """Judges whether patches of a log-mel fit the content and the style clip.
 
-    Strided convolutions over patches (Isola et al., CVPR 2017, "PatchGAN"): does it look rendered, does
-    it play the content, could it be this style?
+    Strided convolutions (PatchGAN: Isola et al., CVPR 2017) over three channels: the standardised
+    log-mel, the content's and the style clip's mean over time. `width` is the number of channels of the
+    first layer.
     """
 
     def __init__(self, *, width: int = 32):
@@ -143,12 +156,13 @@ class SpectrogramDiscriminator(nn.Module):
         self.layers = nn.ModuleList([*layers, weight_norm(nn.Conv2d(widths[-1], 1, 3, padding=1))])
 
     def forward(self, log_mel: Tensor, content: Tensor, style: Tensor) -> list[Judged]:
+        """Judge `log_mel` (B, n_mels, T), given `content` (B, n_mels, T) and `style` (B, n_mels, S)."""
         average = style.mean(dim=2, keepdim=True).expand_as(log_mel)
         return [_judge(self.layers, torch.stack([log_mel, content, average], dim=1))]
 
 
 def discriminator_loss(real: list[Judged], fake: list[Judged]) -> Tensor:
-    """Hinge loss, mean over the discriminators: scores above 1 for real, below -1 for made ones."""
+    """Hinge loss of the discriminators, (): zero if they score real above 1 and fake below -1."""
     losses = [
         (1 - r).relu().mean() + (1 + f).relu().mean()
         for (r, _), (f, _) in zip(real, fake, strict=True)
@@ -157,12 +171,12 @@ def discriminator_loss(real: list[Judged], fake: list[Judged]) -> Tensor:
 
 
 def generator_loss(fake: list[Judged]) -> Tensor:
-    """Minus the score, mean over the discriminators."""
+    """Minus the mean score of the generator's output, averaged over the discriminators: ()."""
     return -torch.stack([scores.mean() for scores, _ in fake]).mean()
 
 
 def feature_matching_loss(real: list[Judged], fake: list[Judged]) -> Tensor:
-    """L1 between the outputs of all inner layers for real and made, mean over them."""
+    """L1 distance between the inner layers' outputs for real and fake, averaged over the layers: ()."""
     pairs = [
         (a.detach(), b)
         for (_, of_real), (_, of_fake) in zip(real, fake, strict=True)

@@ -1,4 +1,7 @@
-"""Networks that judge transfers: of what genre is a clip, do two clips share a timbre? Notebook 09."""
+"""Networks that judge transfers: the genre of a clip, and whether two clips share a timbre.
+
+Used by the benchmark in ``notebooks/09_evaluation.ipynb``.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,19 @@ from ..signal.features import FLOOR_DB, Standardizer
 
 
 class GenreNet(nn.Module):
-    """Scores of the genres (B, n_genres) for log-mels in dB (B, n_mels, T), T at least 64.
+    """Scores of the genres (B, n_genres) for log-mels in dB (B, n_mels, T), T at least 16.
 
-    Convolutions over time and frequency, halved in both after each; its activations are also the
-    features of the learned perceptual distance.
+    Four convolutions over time and frequency, each followed by halving both axes. Their outputs are also
+    the features of the learned perceptual distance.
+
+    Parameters
+    ----------
+    n_genres : int
+        Number of classes.
+    n_mels : int
+        Bands of the log-mel.
+    channels : int
+        Of the first convolution.
     """
 
     def __init__(self, *, n_genres: int = 10, n_mels: int = 128, channels: int = 24):
@@ -48,13 +60,20 @@ class GenreNet(nn.Module):
 
 
 class TimbreNet(nn.Module):
-    """Embedding (B, 64) of MFCC 1 to 12 (B, 12, T): near for clips of one timbre, whatever they play.
+    """Embedding (B, 64) of MFCC 1 to 12 (B, 12, T); clips of one timbre get similar embeddings.
 
-    The backbone of ss-vq-vae's timbre metric: four convolutions over time with batch normalisation,
-    ReLU and pooling, then the mean over time (Cifka et al., ICASSP 2021), 45 k parameters.
+    The network of the timbre metric of Cifka et al. (ICASSP 2021): four convolutions over time with batch
+    normalisation, ReLU and pooling, then the mean over time; 45 k parameters.
+
+    Parameters
+    ----------
+    n_mfcc : int
+        Coefficients of the input.
+    channels : int
+        Width, and length of the embedding.
     """
 
-    SHORTEST = 4 * 4 * 4 * 2
+    SHORTEST = 4 * 4 * 4 * 2  # frames that the pooling needs
 
     def __init__(self, *, n_mfcc: int = 12, channels: int = 64):
         super().__init__()
@@ -69,7 +88,7 @@ class TimbreNet(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, mfcc: Tensor) -> Tensor:
-        repeats = -(-self.SHORTEST // mfcc.shape[2])  # the pooling needs that many frames
+        repeats = -(-self.SHORTEST // mfcc.shape[2])
         x = mfcc.repeat(1, 1, repeats)
         for layer in self.layers:
             if isinstance(layer, nn.Conv1d):  # as padding="same" does, without its warning
@@ -86,5 +105,17 @@ class TimbreNet(nn.Module):
 def triplet_hinge_loss(
     net: TimbreNet, anchor: Tensor, positive: Tensor, negative: Tensor
 ) -> Tensor:
-    """Mean of max(0, 0.1 + cos(anchor, negative) - cos(anchor, positive))."""
+    """Mean of max(0, 0.1 + cos(anchor, negative) - cos(anchor, positive)) of embeddings.
+
+    Parameters
+    ----------
+    net : TimbreNet
+        Makes the embeddings.
+    anchor, positive, negative : torch.Tensor [shape=(B, 12, T)]
+        MFCC 1 to 12; `positive` shares the anchor's timbre, `negative` does not.
+
+    Returns
+    -------
+    torch.Tensor [shape=()]
+    """
     return (0.1 + net.distance(anchor, positive) - net.distance(anchor, negative)).relu().mean()

@@ -1,4 +1,7 @@
-"""MelGAN (Kumar et al., NeurIPS 2019) and Multi-band MelGAN (Yang et al., SLT 2021). Notebook 08."""
+"""MelGAN (Kumar et al., NeurIPS 2019) and Multi-band MelGAN (Yang et al., SLT 2021).
+
+Trained and heard in ``notebooks/08_vocoding.ipynb``.
+"""
 
 from __future__ import annotations
 
@@ -35,14 +38,21 @@ class MelGAN(nn.Module):
 
     Parameters
     ----------
-    channels : of the first layer; halved by every upsampling
-    scales : upsampling factors
-    units : residual units after each, of dilation 1, 3, 9, ...
-    out_channels : 1, or the number of sub-bands
+    n_mels : int
+        Bands of the log-mel.
+    channels : int
+        Of the first layer; each upsampling halves them.
+    scales : tuple of int
+        Upsampling factors.
+    units : int
+        Residual units after each upsampling, with dilations 1, 3, 9, ...
+    out_channels : int
+        1, or the number of sub-bands.
 
     Notes
     -----
-    4.27 M parameters as published: 80 bands, 512 channels, 8 x 8 x 2 x 2, 3 units.
+    The published network has 80 bands, 512 channels, factors 8, 8, 2, 2, three units and 4.27 M
+    parameters.
     """
 
     CENTRE_DB, SCALE_DB = -30.0, 20.0  # of a log-mel, so that the network's input is about 1
@@ -57,7 +67,7 @@ class MelGAN(nn.Module):
         out_channels: int = 1,
     ):
         super().__init__()
-        self.scales, self.units = tuple(scales), units
+        self.scales = tuple(scales)
         layers = [nn.ReflectionPad1d(3), weight_norm(nn.Conv1d(n_mels, channels, 7))]
         for scale in scales:
             up = nn.ConvTranspose1d(
@@ -71,60 +81,49 @@ class MelGAN(nn.Module):
         layers += [weight_norm(nn.Conv1d(channels, out_channels, 7)), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
 
-    @property
-    def receptive_field(self) -> int:
-        """In frames: how many of them can change a sample, at most."""
-        return max(len(self._frames_heard(i)) for i in range(prod(self.scales)))
-
-    def _frames_heard(self, sample: int) -> range:
-        low, high = sample - 3, sample + 3
-        for scale in reversed(self.scales):
-            reach = sum(3**i for i in range(self.units))
-            offset = scale // 2 + scale % 2  # a sample hears two of the coarser ones
-            low, high = (low - reach + offset - scale) // scale, (high + reach + offset) // scale
-        return range(low - 3, high + 4)
-
     def forward(self, log_mel_db: Tensor) -> Tensor:
         return self.layers((log_mel_db - self.CENTRE_DB) / self.SCALE_DB)
 
 
 class PQMF(nn.Module):
-    """Pseudo-quadrature mirror filters: a waveform (B, 1, n) as `bands` sub-bands (B, bands, n / bands).
+    """Pseudo-quadrature mirror filters: split a waveform into four sub-bands, and join them again.
 
-    Cosine-modulated Kaiser-windowed sinc (Nguyen, IEEE TSP 42(1), 1994). Taps, cutoff (in units of the
-    Nyquist frequency) and beta as in Multi-band MelGAN; there and back, away from the ends, leaves an
-    error of -64 dB.
+    The filters are a Kaiser-windowed sinc, modulated by cosines (Nguyen, IEEE TSP 42(1), 1994), with the
+    constants of Multi-band MelGAN. Splitting and joining leaves an error of -64 dB, except at the ends.
     """
 
-    def __init__(self, bands: int = 4, *, taps: int = 62, cutoff: float = 0.142, beta: float = 9.0):
+    BANDS, TAPS, BETA = 4, 62, 9.0
+    CUTOFF = 0.142  # in units of the Nyquist frequency
+
+    def __init__(self):
         super().__init__()
         from scipy.signal import firwin
 
-        self.bands, self.taps = bands, taps
-        prototype = firwin(taps + 1, cutoff, window=("kaiser", beta))
-        k, n = np.arange(bands)[:, None], np.arange(taps + 1) - taps / 2
-        angle = (2 * k + 1) * np.pi / (2 * bands) * n + (-1.0) ** k * np.pi / 4
+        prototype = firwin(self.TAPS + 1, self.CUTOFF, window=("kaiser", self.BETA))
+        k, n = np.arange(self.BANDS)[:, None], np.arange(self.TAPS + 1) - self.TAPS / 2
+        angle = (2 * k + 1) * np.pi / (2 * self.BANDS) * n + (-1.0) ** k * np.pi / 4
         filters = 2 * prototype * np.cos(angle)
         self.register_buffer("filters", torch.tensor(filters[:, None]).float())
 
     def analysis(self, waveform: Tensor) -> Tensor:
-        """(B, 1, n) -> (B, bands, n / bands); n must be a multiple of `bands`."""
+        """Sub-bands (B, 4, n / 4) of a waveform (B, 1, n); n must be a multiple of 4."""
         return nn.functional.conv1d(
-            waveform, self.filters, stride=self.bands, padding=self.taps // 2
+            waveform, self.filters, stride=self.BANDS, padding=self.TAPS // 2
         )
 
     def synthesis(self, sub_bands: Tensor) -> Tensor:
-        """(B, bands, m) -> (B, 1, m * bands): the transpose, for the bank is nearly orthogonal."""
+        """Waveform (B, 1, 4 m) of sub-bands (B, 4, m): the transpose inverts a nearly orthogonal bank."""
         return nn.functional.conv_transpose1d(
-            sub_bands, self.bands * self.filters, stride=self.bands, padding=self.taps // 2,
-            output_padding=self.bands - 1,
+            sub_bands, self.BANDS * self.filters, stride=self.BANDS, padding=self.TAPS // 2,
+            output_padding=self.BANDS - 1,
         )  # fmt: skip
 
 
 class MultiBandMelGAN(nn.Module):
-    """Log-mel in dB (B, n_mels, T) to a waveform by way of four sub-bands.
+    """Log-mel in dB (B, n_mels, T) to a waveform (B, 1, T * hop_length) by way of four sub-bands.
 
-    2.53 M parameters as published: 80 bands, 384 channels, 8 x 4 x 2, 4 units.
+    Parameters as of `MelGAN`. The published network has 80 bands, 384 channels, factors 8, 4, 2, four
+    units and 2.53 M parameters.
     """
 
     def __init__(
@@ -139,13 +138,13 @@ class MultiBandMelGAN(nn.Module):
         self.pqmf = PQMF()
         self.generator = MelGAN(
             n_mels=n_mels, channels=channels, scales=scales, units=units,
-            out_channels=self.pqmf.bands,
+            out_channels=PQMF.BANDS,
         )  # fmt: skip
 
     @property
     def hop_length(self) -> int:
-        """Samples a frame."""
-        return prod(self.generator.scales) * self.pqmf.bands
+        """Samples of the waveform for each frame of the log-mel."""
+        return prod(self.generator.scales) * PQMF.BANDS
 
     def sub_bands(self, log_mel_db: Tensor) -> Tensor:
         """(B, 4, T * hop_length / 4)."""

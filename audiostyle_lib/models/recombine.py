@@ -1,7 +1,7 @@
-"""Recombination of content and style. Notebook 07.
+"""Recombination of content and style, trained in ``notebooks/07_recombination.ipynb``.
 
-`GainTransfer` predicts a gain in dB on the content's own spectrogram; `LatentTransfer` is the
-report's design (III.C): content latent and style vector in, a full log-mel out.
+`GainTransfer` predicts a gain in dB on the content's own spectrogram. `LatentTransfer` is the design of
+the report (III.C): it decodes a content latent and a style vector to a log-mel.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DILATIONS = (1, 2, 4, 8)
 
 
 class FiLMDecoder(nn.Module):
-    """Residual blocks, each conditioned on the style, then `n_mels` numbers a frame."""
+    """Residual blocks, each conditioned on the style: (B, channels, T) -> (B, n_mels, T)."""
 
     def __init__(self, *, channels: int, depth: int, style_dim: int, n_mels: int):
         super().__init__()
@@ -35,31 +35,53 @@ class FiLMDecoder(nn.Module):
 
 
 class StyleCode(NamedTuple):
-    """What `GainTransfer` knows of a clip's style."""
-
-    vector: Tensor  # (B, style_dim + n_mels): pooled over time, then the mean standardised log-mel
-    tokens: Tensor  # (B, C, T / 2): what sounds when, for the cross-attention
-
-
-class GainTransfer(nn.Module):
-    """Gain in dB that turns the content's log-mel into the style's sound, note for note.
-
-    One encoder reads both clips, two frames a token. The difference of the clips' mean log-mels is a
-    static equaliser; the decoder sees the content with and without it and predicts what remains. Every
-    block of the decoder is conditioned on the style vectors of both clips, since a gain is a
-    difference, and with ``conditioning="attention"`` each token of the content also looks up tokens
-    of the style clip that resemble it: how does the style sound when something like this is played?
+    """What `GainTransfer` computes from a clip to describe its style.
 
     Parameters
     ----------
-    conditioning : ``"attention"`` (FiLM and cross-attention), ``"film"`` (Perez et al., AAAI 2018) or
-        ``"adain"`` (Huang & Belongie, ICCV 2017): FiLM on features normalised over time
-    output : ``"gain"`` on the content, or a ``"log_mel"`` that owes it nothing
+    vector : torch.Tensor [shape=(B, style_dim + n_mels)]
+        Features pooled over time, then the mean of the standardised log-mel.
+    tokens : torch.Tensor [shape=(B, C, ceil(T / 2))]
+        Features of every second frame, for the cross-attention.
+    """
+
+    vector: Tensor
+    tokens: Tensor
+
+
+class GainTransfer(nn.Module):
+    """Gain in dB that gives the content's log-mel the sound of the style clip.
+
+    One encoder reads both clips and makes a token of every two frames. The difference of the clips'
+    mean log-mels is a static equaliser. The decoder gets the content with and without this equaliser
+    and predicts what else has to change. Its blocks are conditioned on the style vectors of both clips,
+    because a gain depends on both. With ``conditioning="attention"`` each token of the content also
+    attends to similar tokens of the style clip, which show how the style sounds when something similar
+    is played.
+
+    Parameters
+    ----------
+    n_mels : int
+        Bands of the log-mel.
+    channels : int
+        Width of the network, a multiple of `heads`.
+    encoder_depth, decoder_depth : int
+        Number of residual blocks.
+    heads : int
+        Of the cross-attention.
+    style_dim : int
+        Length of the pooled part of the style vector.
+    conditioning : str
+        ``"attention"`` (FiLM and cross-attention), ``"film"`` (Perez et al., AAAI 2018) or ``"adain"``
+        (Huang & Belongie, ICCV 2017: FiLM on features normalised over time).
+    output : str
+        ``"gain"``, where the network's output is added to the content's log-mel, or ``"log_mel"``,
+        where it is the result's log-mel itself.
     """
 
     GAIN_SCALE = 10.0  # dB per unit of output, so that outputs are about 1
-    CONTEXT_FRAMES = 96  # more than one output frame sees on either side, the style codes apart
-    FRAMES = 2  # a token
+    CONTEXT_FRAMES = 96  # an output frame depends on fewer frames of the content on either side
+    FRAMES = 2  # that make a token
 
     def __init__(
         self,
@@ -102,12 +124,12 @@ class GainTransfer(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def _patches(self, x: Tensor) -> Tensor:
-        """(B, n_mels, T) -> (B, 2 n_mels, ceil(T / 2)); an odd last frame is repeated."""
+        """(B, n_mels, T) -> (B, 2 n_mels, ceil(T / 2)); if T is odd, the last frame is repeated."""
         x = nn.functional.pad(x, (0, x.shape[2] % self.FRAMES), mode="replicate")
         return x.unflatten(2, (-1, self.FRAMES)).transpose(2, 3).flatten(1, 2)
 
     def _frames(self, patches: Tensor) -> Tensor:
-        """Undo `_patches`, but for the length."""
+        """Inverse of `_patches`: (B, 2 n_mels, N) -> (B, n_mels, 2 N)."""
         return patches.unflatten(1, (self.n_mels, self.FRAMES)).transpose(2, 3).flatten(2)
 
     def _encode(self, x: Tensor) -> Tensor:
@@ -128,11 +150,24 @@ class GainTransfer(nn.Module):
         *,
         calibration: float = 0.0,
     ) -> Tensor:
-        """Gain in dB (B, n_mels, T) for the content's log-mel, given both clips' styles.
+        """Gain for a piece of content, given the style codes of both clips.
 
-        `own_style` may be that of a longer excerpt around the content. Towards the content's own style
-        the gain should be nothing; what it is instead is a mistake about this content, and the share
-        `calibration` of it is subtracted.
+        Parameters
+        ----------
+        content : torch.Tensor [shape=(B, n_mels, T)]
+            Log-mel in dB at -20 dBFS.
+        style : StyleCode
+            Of the style clip.
+        own_style : StyleCode
+            Of the clip that the content is taken from.
+        calibration : float
+            0 to 1: the share of the gain towards `own_style` that is subtracted. That gain should be
+            zero; what the network predicts instead is an error.
+
+        Returns
+        -------
+        torch.Tensor [shape=(B, n_mels, T)]
+            In dB.
         """
         x = self.standardize(content.clamp_min(FLOOR_DB))
         encoded = self._encode(x)
@@ -142,7 +177,7 @@ class GainTransfer(nn.Module):
         return gain - calibration * self._decode(x, encoded, own_style, own_style)
 
     def forward(self, content: Tensor, style: Tensor) -> Tensor:
-        """Transferred log-mel in dB (B, n_mels, T) of log-mels in dB; their lengths may differ."""
+        """Log-mel of the result, (B, n_mels, T), of those of content and style (B, n_mels, S)."""
         content = content.clamp_min(FLOOR_DB)
         own = self.encode_style(content)
         x = self.standardize(content)
@@ -156,14 +191,26 @@ class GainTransfer(nn.Module):
             if self.attention:
                 y = self.attention[i](y, style.tokens)
             y = block(y, condition)
-        learned = self._frames(self.head(self.norm(y)))[:, :, : x.shape[2]].float()
+        predicted = self._frames(self.head(self.norm(y)))[:, :, : x.shape[2]].float()
         if self.output == "log_mel":
-            return self.standardize.inverse(learned) - self.standardize.inverse(x)
-        return self.GAIN_SCALE * learned + equalizer * self.standardize.std[:, None]
+            return self.standardize.inverse(predicted) - self.standardize.inverse(x)
+        return self.GAIN_SCALE * predicted + equalizer * self.standardize.std[:, None]
 
 
 class LatentTransfer(nn.Module):
-    """Content latent of a frozen VAE and style vector of a frozen CNN, decoded to a full log-mel."""
+    """Decoder of a frozen VAE's content latent and a frozen CNN's style vector to a log-mel.
+
+    Parameters
+    ----------
+    vae : ConvVAE
+        Trained; its encoder gives the content latent.
+    style_encoder : CNNStylePredictor
+        Trained; its encoder gives the style vector.
+    channels : int
+        Width of the decoder.
+    depth : int
+        Number of its blocks.
+    """
 
     def __init__(
         self, vae: ConvVAE, style_encoder: nn.Module, *, channels: int = 256, depth: int = 4
@@ -183,14 +230,15 @@ class LatentTransfer(nn.Module):
         )
 
     def encode_content(self, log_mel: Tensor) -> Tensor:
-        """Mean of the content latent, (B, latent_channels, T')."""
+        """Mean of the content latent, (B, latent_channels, T'), of a log-mel in dB (B, n_mels, T)."""
         return self.vae.encode(log_mel)[0]
 
     def encode_style(self, log_mel: Tensor) -> Tensor:
+        """Style vector (B, style_dim) of a log-mel in dB (B, n_mels, T)."""
         return self.style_encoder.encode(log_mel)
 
     def decode(self, latent: Tensor, style: Tensor, n_frames: int) -> Tensor:
-        """Log-mel in dB (B, n_mels, n_frames)."""
+        """Log-mel in dB (B, n_mels, n_frames) of a latent (B, latent_channels, T') and a style vector."""
         x = self.decoder(self.expand(latent), style)[:, :, :n_frames]
         return self.vae.standardize.inverse(x)
 
@@ -199,19 +247,20 @@ class LatentTransfer(nn.Module):
 
 
 def floored_difference(predicted: Tensor, target: Tensor, floor_db: float = FLOOR_DB) -> Tensor:
-    """Difference in dB in which everything below the floor counts as the floor.
+    """Difference of two log-mels in dB (B, n_mels, T), where values below the floor count as the floor.
 
-    Where the target lies above the floor the prediction is not clamped, which would stop its gradient.
+    Where the target lies above the floor the prediction is not clamped, so that it keeps its gradient.
     """
     below = target <= floor_db
     return torch.where(below, (predicted - floor_db).clamp_min(0.0), predicted - target)
 
 
 def log_spectral_loss(difference: Tensor) -> Tensor:
-    """Mean of the two log-spectral distances of a difference in dB, (B, n_mels, T).
+    """Mean of two log-spectral distances, in dB, of a difference of log-mels in dB (B, n_mels, T).
 
-    Root mean square over time, mean over bands, and the other way round. Inside a row it is
-    minimised by the mean, not by L1's median, which is biased where a band is mostly silent.
+    One is the root mean square over time, averaged over bands, the other the root mean square over bands,
+    averaged over time. Unlike L1, whose optimum is the median, a root mean square has its optimum at the
+    mean: for a band that is mostly silent the median would be silence.
     """
     square = difference.square()
     over_time = (square.mean(dim=2) + 1e-3).sqrt().mean()

@@ -1,4 +1,4 @@
-"""ResNet as encoder and as decoder of a log-mel image, shapes matched. Notebook 10."""
+"""ResNet as encoder and as decoder of a log-mel image, used by ``notebooks/10_future_work.ipynb``."""
 
 from __future__ import annotations
 
@@ -35,17 +35,20 @@ class ResidualStage(nn.Module):
 class ResNetVAE(nn.Module):
     """Variational autoencoder of five residual stages down and five up; any number of frames.
 
-    The input is padded to a multiple of 32 frames and the output cut to the input's: five halvings
-    forget which of 32 lengths came in, and the bookkeeping has to remember it.
+    Five halvings need a multiple of 32 frames. The input is padded to one, and the output cut to the
+    length of the input.
 
     Parameters
     ----------
-    n_mels : bands, a multiple of 32
-    width : channels of the first stage, doubled up to eight times as many
-    latent_channels : latent numbers per latent frame, which spans 32 frames; a multiple of
-        n_mels / 32
-    unet : also add each encoder stage's output to the decoder (Ronneberger et al., 2015). Then the
-        latent is no bottleneck any more: `shortcut_numbers` says how much passes it by.
+    n_mels : int
+        Bands, a multiple of 32.
+    width : int
+        Channels of the first stage; the last one has eight times as many.
+    latent_channels : int
+        Numbers per latent frame, which spans 32 frames; a multiple of n_mels / 32.
+    unet : bool
+        Also add the output of each encoder stage to the decoder (Ronneberger et al., 2015). The latent is
+        then no bottleneck: `shortcut_numbers` counts what does not pass through it.
     """
 
     def __init__(
@@ -67,7 +70,7 @@ class ResNetVAE(nn.Module):
         self.from_latent = nn.Conv2d(maps, channels[-1], 1)
 
     def encode_stages(self, log_mel: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """As `encode`, and the output of every stage of the encoder, finest first."""
+        """What `encode` returns, and the outputs (B, C, F, T') of the encoder's stages, largest first."""
         x = self.standardize(log_mel)
         x = nn.functional.pad(x, (0, -x.shape[2] % STRIDE), mode="replicate")[:, None]
         seen = []
@@ -82,7 +85,22 @@ class ResNetVAE(nn.Module):
         return self.encode_stages(log_mel)[:2]
 
     def decode(self, latent: Tensor, n_frames: int, seen: list[Tensor] | None = None) -> Tensor:
-        """Log-mel in dB (B, n_mels, n_frames) of a latent; `seen` are the encoder's stages."""
+        """Log-mel of a latent.
+
+        Parameters
+        ----------
+        latent : torch.Tensor [shape=(B, latent_channels, T')]
+            As `encode` gives it.
+        n_frames : int
+            Length of the log-mel.
+        seen : list of torch.Tensor [shape=(B, C, F, T')] or None
+            Outputs of the encoder's stages, to be added; None adds nothing.
+
+        Returns
+        -------
+        torch.Tensor [shape=(B, n_mels, n_frames)]
+            In dB.
+        """
         x = self.from_latent(latent.unflatten(1, (-1, self.rows)))
         for stage, passed in zip(self.up, (seen or [])[::-1] or [0] * len(self.up), strict=True):
             x = stage(x + passed)
@@ -96,7 +114,7 @@ class ResNetVAE(nn.Module):
         return self.decode(latent, log_mel.shape[2], seen if self.unet else None), mean, log_var
 
     def shortcut_numbers(self, n_frames: int) -> float:
-        """Numbers a frame that reach the decoder beside the latent, for `n_frames` input frames."""
+        """Numbers per frame that reach the decoder but not through the latent, for `n_frames` frames."""
         if not self.unet:
             return 0.0
         with torch.no_grad():

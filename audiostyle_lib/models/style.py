@@ -1,6 +1,7 @@
 """The two style encoders of the report: linear on features (II.B.4) and CNN on the log-mel (III.B).
 
-Notebook 06 trains and compares them; notebook 07 conditions the recombination on the second.
+``notebooks/06_style_encoder.ipynb`` trains and compares them; ``07_recombination.ipynb`` conditions the
+recombination on the second.
 """
 
 from __future__ import annotations
@@ -14,11 +15,21 @@ from .blocks import LinearPath, ResidualBlock, mean_and_std
 
 
 class LinearStyleAutoencoder(nn.Module):
-    """Linear layers in, bottleneck, linear layers out, on standardised style features (N, F).
+    """Encoder and decoder of standardised style features (N, F) with a bottleneck between them.
 
-    Encoder and decoder are each a fixed linear map plus a small network that ends in zeros: after
-    `start_from_pca` the untrained model is PCA with as many numbers, and training can only add to
-    it. Without that call the linear maps are zero and the networks are all there is.
+    Each of them is a fixed linear map plus a small network. After `start_from_pca` the maps are a PCA and
+    the networks give zero, so that training starts from the PCA. Without that call the maps stay zero.
+
+    Parameters
+    ----------
+    n_features : int
+        F.
+    bottleneck : int
+        Numbers in the code.
+    hidden : int
+        Width of the networks.
+    dropout : float
+        Share of hidden units that are dropped in training.
     """
 
     def __init__(
@@ -38,10 +49,7 @@ class LinearStyleAutoencoder(nn.Module):
 
     @torch.no_grad()
     def start_from_pca(self, features: Tensor) -> None:
-        """Set the linear maps to the PCA of `features` (N, F).
-
-        Fit `standardize` first. The networks begin at zero.
-        """
+        """Set the linear maps to the PCA of `features` (N, F); `standardize` has to be fitted before."""
         x = self.standardize(features)[:, :, None]  # patches of one frame
         self.linear.set_to(fit_pca(x, n_frames=1, n_components=self.encoder[-1].out_features))
         for network in (self.encoder, self.decoder):
@@ -58,8 +66,17 @@ class LinearStyleAutoencoder(nn.Module):
 class CNNStyleEncoder(nn.Module):
     """Style vector (B, dim) of a standardised log-mel (B, n_mels, T) of any length.
 
-    Convolutions with stride in time, then mean and standard deviation over time: what sounds, how
-    often and how evenly, but not when.
+    Convolutions with strides in time, then the mean and standard deviation over time, which do not tell
+    when something sounds.
+
+    Parameters
+    ----------
+    n_mels : int
+        Bands of the log-mel.
+    channels : int
+        Width of the convolutions.
+    dim : int
+        Length of the style vector.
     """
 
     def __init__(self, *, n_mels: int = 128, channels: int = 256, dim: int = 128):
@@ -78,10 +95,16 @@ class CNNStyleEncoder(nn.Module):
 
 
 class CNNStylePredictor(nn.Module):
-    """CNN style encoder with a linear read-out of the style features of *another* crop of the track.
+    """CNN style encoder and a linear layer that predicts the style features of *another* crop of a track.
 
-    Predicting its own crop's features would let the encoder keep the notes; another crop shares
-    only what lasts.
+    Two crops of a track share their style, but not their notes, so the style vector need not keep notes.
+
+    Parameters
+    ----------
+    n_features : int
+        Style features to predict.
+    n_mels, channels, dim : int
+        As of `CNNStyleEncoder`.
     """
 
     def __init__(self, *, n_features: int, n_mels: int = 128, channels: int = 192, dim: int = 128):
@@ -96,6 +119,6 @@ class CNNStylePredictor(nn.Module):
         return self.encoder(self.standardize(log_mel))
 
     def forward(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
-        """Predicted standardised features (B, F) and the style vector (B, dim)."""
+        """Predicted standardised features (B, F) and style vector (B, dim) of a log-mel in dB."""
         style = self.encode(log_mel)
         return self.head(style), style

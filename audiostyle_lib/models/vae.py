@@ -1,4 +1,7 @@
-"""Convolutional variational autoencoder of the log-mel; its latent keeps time. Notebook 05."""
+"""Convolutional variational autoencoder of the log-mel, whose latent is a sequence over time.
+
+Trained in ``notebooks/05_content_vae.ipynb``; its latent is the content in ``07_recombination.ipynb``.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from ..signal.features import Standardizer
-from ..signal.pca import PatchPCA, cut, join
+from ..signal.pca import PatchPCA, join_patches, split_patches
 from .blocks import LinearPath
 
 
 class FrameConv(nn.Module):
     """Convolution of width 3 over the frames of (B, T, C_in), zero-padded: (B, T, C_out).
 
-    One matrix product over three shifted copies: at the few frames of a latent it is nearly twice
-    as fast on a CPU as `torch.nn.Conv1d`.
+    Computed as one matrix product over three shifted copies, which on a CPU is nearly twice as fast as
+    `torch.nn.Conv1d` for the few frames of a latent.
     """
 
     def __init__(self, c_in: int, c_out: int):
@@ -48,21 +51,25 @@ def _ending_in_zeros(*layers: nn.Module) -> nn.Sequential:
 class ConvVAE(nn.Module):
     """Convolutional encoder and decoder over time (report II.B.3), each beside a fixed linear path.
 
-    The first layer reads patches of `patch` frames without overlap, and the convolutions run at that
-    rate, so the network is cheap; the outermost layers of the latent join patches to latent frames of
-    2**n_down frames. The convolutional paths end in zeros: after `start_from_pca` the untrained model
-    is the PCA of its latent frames, and training can only add to it. Without that call the linear
-    paths are zero and the convolutions are all there is.
+    The first layer reads patches of `patch` frames without overlap, and the convolutions run at this
+    lower rate, which saves time. The layers next to the latent join patches to latent frames. The last
+    layer of each convolutional path starts at zero: after `start_from_pca` the untrained model equals
+    the PCA of its latent frames. Without that call the linear paths stay zero.
 
     Parameters
     ----------
-    n_mels : bands of the log-mel
-    channels : width of the convolutions
-    latent_channels : latent numbers per latent frame; one latent frame spans 2**n_down frames,
-        so `latent_channels` / 2**n_down numbers per frame
-    n_down : log2 of the frames a latent frame spans
-    patch : frames that the first layer reads at a time, at most 2**n_down
-    blocks : residual blocks in the encoder and in the decoder
+    n_mels : int
+        Bands of the log-mel.
+    channels : int
+        Width of the convolutions.
+    latent_channels : int
+        Numbers per latent frame, thus ``latent_channels / 2**n_down`` numbers per frame.
+    n_down : int
+        A latent frame spans ``2**n_down`` frames.
+    patch : int
+        Frames that the first layer reads at a time, at most ``2**n_down``.
+    blocks : int
+        Residual blocks in the encoder and in the decoder.
     """
 
     def __init__(
@@ -102,8 +109,15 @@ class ConvVAE(nn.Module):
     def start_from_pca(self, pca: PatchPCA, *, noise_variance: float) -> None:
         """Set the linear path to a PCA of standardised patches.
 
-        With log-variances log(noise_variance / eigenvalue) this is probabilistic PCA (Tipping &
+        The log-variances become log(noise_variance / eigenvalue). This is probabilistic PCA (Tipping &
         Bishop, 1999), the optimum of a VAE without convolutions.
+
+        Parameters
+        ----------
+        pca : PatchPCA
+            Of patches as long as a latent frame.
+        noise_variance : float
+            Of what the latent leaves unexplained, in standardised units.
 
         Raises
         ------
@@ -121,21 +135,38 @@ class ConvVAE(nn.Module):
         """Mean and log-variance, each (B, latent_channels, ceil(T / stride)), of (B, n_mels, T) dB."""
         x = self.standardize(log_mel)
         x = nn.functional.pad(x, (0, -x.shape[2] % self.stride), mode="replicate")
-        correction, log_var = self.encoder(cut(x, self.patch)).transpose(1, 2).chunk(2, dim=1)
-        linear = self.linear.encode(cut(x, self.stride)).transpose(1, 2)
+        correction, log_var = (
+            self.encoder(split_patches(x, self.patch)).transpose(1, 2).chunk(2, dim=1)
+        )
+        linear = self.linear.encode(split_patches(x, self.stride)).transpose(1, 2)
         return linear + correction, log_var.clamp(-12.0, 6.0)
 
     def decode(self, latent: Tensor, n_frames: int) -> Tensor:
         """Log-mel in dB, (B, n_mels, n_frames), of a latent (B, latent_channels, T')."""
         z = latent.transpose(1, 2)
-        x = join(self.linear.decode(z), self.stride) + join(self.decoder(z), self.patch)
+        x = join_patches(self.linear.decode(z), self.stride)
+        x = x + join_patches(self.decoder(z), self.patch)
         return self.standardize.inverse(x[:, :, :n_frames])
 
     def refine(self, log_mel: Tensor, *, steps: int, lr: float = 0.05) -> Tensor:
-        """Latent (B, latent_channels, T') of (B, n_mels, T) dB after `steps` of Adam on it.
+        """Search for a better latent with Adam, beginning at the encoder's; the decoder stays as it is.
 
-        Semi-amortised inference (Kim et al., 2018): the encoder's answer is where the search for
-        the latent with the smallest relative squared error begins. The decoder stays as it is.
+        Parameters
+        ----------
+        log_mel : torch.Tensor [shape=(B, n_mels, T)]
+            In dB.
+        steps : int
+            Of Adam, on the squared error relative to the power of the item.
+        lr : float
+            Learning rate.
+
+        Returns
+        -------
+        torch.Tensor [shape=(B, latent_channels, T')]
+
+        References
+        ----------
+        Kim et al., "Semi-amortized variational autoencoders," ICML 2018.
         """
         x = self.standardize(log_mel)
         power = x.square().sum(dim=(1, 2)).clamp_min(1e-3)
@@ -158,9 +189,9 @@ class ConvVAE(nn.Module):
 
 
 def kl_divergence(mean: Tensor, log_var: Tensor) -> Tensor:
-    """KL(N(mean, exp(log_var)) || N(0, 1)) in nats of every latent number (Kingma & Welling, 2014).
+    """KL(N(mean, exp(log_var)) || N(0, 1)) of each latent number, in nats (Kingma & Welling, 2014).
 
-    0.5 (mean^2 + exp(log_var) - 1 - log_var); zero exactly at the prior.
+    0.5 (mean^2 + exp(log_var) - 1 - log_var), in the shape of `mean`; zero only at the prior.
     """
     return 0.5 * (mean**2 + log_var.exp() - 1.0 - log_var)
 
@@ -168,10 +199,27 @@ def kl_divergence(mean: Tensor, log_var: Tensor) -> Tensor:
 def elbo_loss(
     model: nn.Module, log_mel: Tensor, *, beta: float
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Negative evidence lower bound of segments (B, n_mels, T), and its parts.
+    """Negative evidence lower bound: relative squared error + beta * KL / (n_mels * T).
 
-    Relative squared error + beta * KL / (n_mels * T). The error of a segment is divided by its
-    power (both standardised), so that quiet and loud segments count alike, as in a mean of cosines.
+    Parameters
+    ----------
+    model : nn.Module
+        A `ConvVAE` or another model with its `forward` and `standardize`.
+    log_mel : torch.Tensor [shape=(B, n_mels, T)]
+        Segments in dB.
+    beta : float
+        Weight of the KL divergence.
+
+    Returns
+    -------
+    loss : torch.Tensor [shape=()]
+        Mean over the batch.
+    parts : dict of str to torch.Tensor [shape=()]
+        ``error`` and ``kl`` (nats per latent number).
+
+    Notes
+    -----
+    Each segment's error is divided by its power, both standardised, so that all segments count equally.
     """
     rebuilt, mean, log_var = model(log_mel)
     target = model.standardize(log_mel)

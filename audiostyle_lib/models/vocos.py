@@ -1,7 +1,8 @@
-"""A vocoder that predicts an STFT frame by frame, after Vocos (Siuzdak, ICLR 2024). Notebook 08.
+"""A vocoder that predicts the frames of an STFT, after Vocos (Siuzdak, ICLR 2024).
 
-With a learned phase it is Vocos. Without, it gives magnitudes only and heap integration finds the
-phases: a network that sees no sample position cannot let the phase of a held tone advance.
+The original also predicts phases (``predict_phase=True``). The pretrained network predicts magnitudes
+only, and heap integration finds the phases: equal frames of a held tone need phases that advance from
+frame to frame, which a convolutional network cannot know. Compared in ``notebooks/08_vocoding.ipynb``.
 """
 
 from __future__ import annotations
@@ -35,22 +36,29 @@ class ConvNeXtBlock(nn.Module):
 
 
 class Vocos(nn.Module):
-    """Log-mel in dB (B, n_mels, T) to magnitudes (B, F, T) and, with `learned_phase`, a waveform.
+    """Log-mel in dB (B, n_mels, T) to magnitudes (B, F, T) or, with `predict_phase`, to a waveform.
 
-    The network corrects the log-magnitude of a mel inversion without updates (as FreeV, Lv et al.,
-    Interspeech 2024, starts from the pseudo-inverse). A few multiplicative updates then give the result
-    the mel spectrogram that went in, so that a mistake costs a bin's share of its band, not the level.
+    The network predicts a correction of `mel_inversion.starting_power`, in the same way as FreeV (Lv et
+    al., Interspeech 2024) starts from the pseudo-inverse. A few multiplicative updates then restore the
+    mel spectrogram of the input, so that an error can shift power within a band but not change its
+    level.
 
     Parameters
     ----------
-    channels : width
-    hidden : width inside a block
-    blocks : number of blocks
-    learned_phase : give a phase for every bin, too
+    config : AudioConfig
+        The front end.
+    channels : int
+        Width of the network.
+    hidden : int
+        Width inside a block.
+    blocks : int
+        Number of blocks.
+    predict_phase : bool
+        Also predict the phase of each bin.
     """
 
     CENTRE_DB, SCALE_DB = -30.0, 20.0  # of a log-mel, so that the network's input is about 1
-    MAX_CORRECTION = 12.0  # in nepers; only against overflow
+    MAX_CORRECTION = 12.0  # in nepers; prevents overflow
     MEL_UPDATES = 3
 
     def __init__(
@@ -60,11 +68,11 @@ class Vocos(nn.Module):
         channels: int = 256,
         hidden: int = 768,
         blocks: int = 7,
-        learned_phase: bool = False,
+        predict_phase: bool = False,
     ):
         super().__init__()
         self.config = config or AudioConfig()
-        self.learned_phase = learned_phase
+        self.predict_phase = predict_phase
         n_bins = self.config.n_fft // 2 + 1
         self.embed = nn.Conv1d(
             self.config.n_mels, channels, ConvNeXtBlock.KERNEL, padding=ConvNeXtBlock.KERNEL // 2
@@ -74,13 +82,13 @@ class Vocos(nn.Module):
             ConvNeXtBlock(channels, hidden, layer_scale=1 / blocks) for _ in range(blocks)
         )
         self.norm_out = nn.LayerNorm(channels)
-        self.head = nn.Linear(channels, n_bins * (2 if learned_phase else 1))
+        self.head = nn.Linear(channels, n_bins * (2 if predict_phase else 1))
         nn.init.trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
 
     @property
     def receptive_field(self) -> int:
-        """In frames."""
+        """Frames of the log-mel that one frame of the output depends on."""
         return 1 + (1 + len(self.blocks)) * (ConvNeXtBlock.KERNEL - 1)
 
     def _head(self, log_mel_db: Tensor) -> Tensor:
@@ -98,18 +106,18 @@ class Vocos(nn.Module):
         return power.clamp_min(self.config.amin).sqrt()
 
     def magnitude(self, log_mel_db: Tensor) -> Tensor:
-        """Magnitude spectrogram (B, F, T)."""
+        """Magnitude spectrogram (B, F, T) of a log-mel in dB (B, n_mels, T)."""
         n_bins = self.config.n_fft // 2 + 1
         return self._magnitude(log_mel_db, self._head(log_mel_db)[:, :n_bins])
 
     def spectrum(self, log_mel_db: Tensor) -> Tensor:
-        """Complex STFT (B, F, T); only with a learned phase."""
+        """Complex STFT (B, F, T) of a log-mel in dB (B, n_mels, T); needs `predict_phase`."""
         correction, phase = self._head(log_mel_db).chunk(2, dim=1)
         return torch.polar(self._magnitude(log_mel_db, correction), phase)
 
     def forward(self, log_mel_db: Tensor) -> Tensor:
-        """Magnitudes (B, F, T) or, with a learned phase, a waveform (B, (T - 1) * hop_length)."""
-        if not self.learned_phase:
+        """Magnitudes (B, F, T) or, with `predict_phase`, a waveform (B, (T - 1) * hop_length)."""
+        if not self.predict_phase:
             return self.magnitude(log_mel_db)
         n_samples = (log_mel_db.shape[2] - 1) * self.config.hop_length
         return features.istft(self.spectrum(log_mel_db), self.config, n_samples)

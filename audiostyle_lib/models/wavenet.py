@@ -1,6 +1,6 @@
-"""A small WaveNet (van den Oord et al., 2016) conditioned on a log-mel. Notebook 08.
+"""A small WaveNet (van den Oord et al., 2016) conditioned on a log-mel.
 
-One sample after the other: what autoregression costs is the lesson.
+``notebooks/08_vocoding.ipynb`` shows with it what it costs to generate one sample after the other.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class GatedLayer(nn.Module):
         self.skip = nn.Conv1d(channels, skip, 1)
 
     def mix(self, now: Tensor, before: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """(residual, skip) of the samples now and `dilation` before, (B, C, n) each."""
+        """Residual and skip output, of inputs (B, C, n) now and `dilation` samples before."""
         both = self.now(now) + self.before(before) + condition
         value, gate = both.chunk(2, dim=1)
         x = torch.tanh(value) * torch.sigmoid(gate)
@@ -35,11 +35,20 @@ class GatedLayer(nn.Module):
 
 
 class WaveNet(nn.Module):
-    """Distribution over the next sample's `classes` mu-law levels, given all before and a log-mel.
+    """Probabilities of the next sample's mu-law levels, given the samples before it and a log-mel.
 
     Parameters
     ----------
-    stacks, layers : `stacks` times dilations 1, 2, 4, ... 2^(layers - 1)
+    n_mels : int
+        Bands of the log-mel.
+    hop_length : int
+        Samples of the waveform for each frame of the log-mel.
+    channels, skip : int
+        Widths of the residual and of the skip connections.
+    stacks, layers : int
+        Dilations 1, 2, 4, ... 2 ** (layers - 1), repeated `stacks` times.
+    classes : int
+        Number of mu-law levels.
     """
 
     CENTRE_DB, SCALE_DB = -30.0, 20.0
@@ -65,20 +74,25 @@ class WaveNet(nn.Module):
             nn.ReLU(), nn.Conv1d(skip, skip, 1), nn.ReLU(), nn.Conv1d(skip, classes, 1)
         )
 
-    @property
-    def receptive_field(self) -> int:
-        """In samples: how many of them before the one wanted are heard."""
-        return 1 + sum(layer.dilation for layer in self.layers)
-
     def _conditions(self, log_mel_db: Tensor) -> list[Tensor]:
-        """Of every layer, (B, 2 C, T), at the frame rate."""
+        """What the log-mel adds to each layer, (B, 2 C, T), at the frame rate."""
         x = (log_mel_db - self.CENTRE_DB) / self.SCALE_DB
         return [layer.condition(x) for layer in self.layers]
 
     def forward(self, waveform: Tensor, log_mel_db: Tensor) -> Tensor:
-        """Logits (B, classes, n): those at sample i are for sample i, from the samples before it.
+        """Scores of the levels of all samples at once, for training.
 
-        `waveform` is (B, n); frame t of the log-mel conditions samples t * hop_length and following.
+        Parameters
+        ----------
+        waveform : torch.Tensor [shape=(B, n_samples)]
+            In -1..1.
+        log_mel_db : torch.Tensor [shape=(B, n_mels, T)]
+            In dB; frame t conditions the samples from t * hop_length on.
+
+        Returns
+        -------
+        torch.Tensor [shape=(B, classes, n_samples)]
+            Logits of each sample, computed from the samples before it.
         """
         n = waveform.shape[1]
         heard = mu_law_decoding(mu_law_encoding(waveform, self.classes), self.classes)
@@ -94,10 +108,27 @@ class WaveNet(nn.Module):
     def generate(
         self, log_mel_db: Tensor, n_samples: int, *, seed: int = 0, progress=None
     ) -> Tensor:
-        """Waveform (n_samples,) drawn sample by sample for a log-mel (1, n_mels, T).
+        """Draw a waveform sample by sample.
 
-        Every layer keeps what it will need again, so that a sample costs one column of each layer.
-        `progress` is called with (samples done, n_samples) a hundred times.
+        Parameters
+        ----------
+        log_mel_db : torch.Tensor [shape=(1, n_mels, T)]
+            In dB.
+        n_samples : int
+            Length of the waveform.
+        seed : int
+            Of the draws.
+        progress : callable
+            Called about a hundred times, with the number of samples done and `n_samples`.
+
+        Returns
+        -------
+        torch.Tensor [shape=(n_samples,)]
+
+        Notes
+        -----
+        Each layer keeps its last outputs, so a sample takes one step of each layer, not a pass over all
+        samples before it.
         """
         generator = torch.Generator().manual_seed(seed)
         conditions = self._conditions(log_mel_db)

@@ -1,6 +1,6 @@
-"""Read and write audio files, and refuse what is not usable with one clear line.
+"""Read and write audio files, and refuse unusable audio with one line that says why.
 
-Split from ``corpora`` because ``transfer`` and ``listen`` need it without a corpus.
+Used by every notebook that plays or writes sound, first by ``notebooks/00_listen_first.ipynb``.
 """
 
 from __future__ import annotations
@@ -15,12 +15,63 @@ from ..paths import written_beside
 
 MAX_SECONDS = 3600.0
 SILENCE_PEAK = 1e-4  # -80 dBFS
-FORMATS = ("wav", "flac", "ogg", "mp3", "au", "aiff")  # that are written
+LOUDEST_PEAK = 1e6  # +120 dBFS; louder samples come from a damaged file
+FORMATS = ("wav", "flac", "ogg", "mp3", "au", "aiff")  # of output files
 WRITE_FRAMES = 65_536  # libsndfile's Vorbis encoder overflows the stack on minutes in one piece
 
 
 class AudioError(ValueError):
-    """A file that cannot be used as audio; the message is one line: what, and why."""
+    """Audio that cannot be used; the message is one line that names the clip and the reason."""
+
+
+def as_waveform(x: np.ndarray, *, what: str, config: AudioConfig) -> np.ndarray:
+    """Convert a clip to the library's own format: mono, float32, 1 at full scale.
+
+    Parameters
+    ----------
+    x : np.ndarray [shape=(n_samples,) or (n_samples, n_channels)]
+        Floating-point samples, or integers as `scipy.io.wavfile.read` gives them. The axis order of
+        several channels is that of `soundfile.read`.
+    what : str
+        Name of the clip in error messages.
+    config : AudioConfig
+        Its `n_fft` is the shortest length that is accepted. The sample rate cannot be checked.
+
+    Returns
+    -------
+    np.ndarray [shape=(n_samples,), dtype=float32]
+        Mean of the channels; integers are divided by the full scale of their type.
+
+    Raises
+    ------
+    AudioError
+        If `x` has another shape or type, samples that are not finite or absurdly large, or fewer than
+        `n_fft` samples.
+    """
+    x = np.asarray(x)
+    if x.ndim not in (1, 2) or (x.ndim == 2 and x.shape[1] > x.shape[0] > 0):
+        raise AudioError(
+            f"{what}: has shape {x.shape}, wanted (n_samples,) or (n_samples, n_channels)"
+        )
+    return _check_length(_as_mono(x, what), what, config)
+
+
+def _as_mono(x: np.ndarray, what: str) -> np.ndarray:
+    """`as_waveform` without the checks of shape and length: those of a file come after resampling."""
+    if x.dtype.kind not in "fiu":
+        raise AudioError(f"{what}: has samples of type {x.dtype}, wanted floats or integers")
+    if x.dtype.kind != "f":
+        limits = np.iinfo(x.dtype)
+        middle = (limits.max + 1) // 2 if x.dtype.kind == "u" else 0  # of unsigned samples
+        x = (x.astype(np.float64) - middle) / (limits.max + 1 - middle)
+    if x.ndim == 2:
+        x = x.mean(axis=1)
+    peak = float(np.abs(x).max(initial=0.0))
+    if not np.isfinite(peak):
+        raise AudioError(f"{what}: holds samples that are not finite (NaN or infinity)")
+    if peak > LOUDEST_PEAK:
+        raise AudioError(f"{what}: holds a sample of {peak:.0e}, where full scale is 1")
+    return np.ascontiguousarray(x, dtype=np.float32)
 
 
 def read_audio(
@@ -30,19 +81,23 @@ def read_audio(
 
     Parameters
     ----------
-    path : path of a wav, au, flac, ogg or mp3 file of any rate and channel count
-    config : the front end; its sample rate is the output's
-    max_seconds : longer files are refused before they are read
+    path : str or Path
+        A wav, au, flac, ogg or mp3 file of any sample rate and channel count.
+    config : AudioConfig
+        The front end; its sample rate is the output's.
+    max_seconds : float
+        Longer files are refused before they are read.
 
     Returns
     -------
-    np.ndarray [shape=(n_samples,)], float32
+    np.ndarray [shape=(n_samples,), dtype=float32]
         Mean of the channels, resampled with soxr's high-quality filter.
 
     Raises
     ------
     AudioError
-        Missing, a folder, empty, not audio, too long, not finite, silent, or shorter than a window.
+        If the file is missing, a folder, empty, not audio, too long, silent, shorter than one window,
+        or holds samples that are not finite or absurdly large.
     """
     import soundfile as sf
     import soxr
@@ -68,28 +123,26 @@ def read_audio(
         raise AudioError(f"{path}: not readable as audio ({reason})") from error
     if samples.shape[0] == 0:
         raise AudioError(f"{path}: holds no samples")
-    mono = samples.mean(axis=1)
-    if not np.isfinite(mono).all():
-        raise AudioError(f"{path}: holds samples that are not finite (NaN or infinity)")
+    mono = _as_mono(samples, str(path))
     if sample_rate != config.sample_rate:
         mono = soxr.resample(mono, sample_rate, config.sample_rate)
-    return check_waveform(mono.astype(np.float32, copy=False), config=config, what=str(path))
+    waveform = _check_length(mono, str(path), config)
+    if np.abs(waveform).max() < SILENCE_PEAK:
+        raise AudioError(f"{path}: is silent (peak below -80 dBFS)")
+    return waveform
 
 
-def check_waveform(waveform: np.ndarray, *, config: AudioConfig, what: str) -> np.ndarray:
-    """Return `waveform` (n_samples,) or raise `AudioError` if it is too short or silent."""
+def _check_length(waveform: np.ndarray, what: str, config: AudioConfig) -> np.ndarray:
     if waveform.size < config.n_fft:
         raise AudioError(
             f"{what}: lasts {waveform.size / config.sample_rate:.3f} s, shorter than one window "
             f"({config.n_fft / config.sample_rate:.3f} s)"
         )
-    if np.abs(waveform).max() < SILENCE_PEAK:
-        raise AudioError(f"{what}: is silent (peak below -80 dBFS)")
     return waveform
 
 
 def check_writable(path: str | Path) -> Path:
-    """Return `path` if a file can be created there; raise `AudioError` otherwise."""
+    """Return `path` as a `Path` if an audio file can be written there, else raise `AudioError`."""
     path = Path(path)
     if path.is_dir():
         raise AudioError(f"{path}: is a folder, name a file to write")
@@ -105,10 +158,27 @@ def check_writable(path: str | Path) -> Path:
 
 
 def write_audio(path: str | Path, waveform: np.ndarray, *, sample_rate: int) -> None:
-    """Write `waveform` (n_samples,) in the format of the suffix; the file appears whole or not at all."""
+    """Write a mono file; it appears complete under its name, or not at all.
+
+    Parameters
+    ----------
+    path : str or Path
+        The suffix, one of `FORMATS`, decides the format.
+    waveform : np.ndarray [shape=(n_samples,)]
+        In -1..1.
+    sample_rate : int
+        In Hz.
+
+    Raises
+    ------
+    AudioError
+        If the file cannot be written, or `waveform` holds samples that are not finite.
+    """
     import soundfile as sf
 
     path = check_writable(path)
+    if not np.isfinite(waveform).all():
+        raise AudioError(f"{path}: not written, the result holds samples that are not finite")
     try:
         with (
             written_beside(path) as temporary,
@@ -121,11 +191,11 @@ def write_audio(path: str | Path, waveform: np.ndarray, *, sample_rate: int) -> 
 
 
 def rms_dbfs(waveform: np.ndarray) -> float:
-    """Root-mean-square level of `waveform` in dB relative to full scale."""
+    """Root-mean-square level of `waveform` (n_samples,) in dB relative to full scale, at least -200."""
     return float(10 * np.log10(np.mean(np.square(waveform, dtype=np.float64)) + 1e-20))
 
 
 def to_level(waveform: np.ndarray, dbfs: float = -20.0) -> np.ndarray:
-    """Scale `waveform` to an RMS level of `dbfs`, lower if the peak would pass full scale."""
+    """Scale `waveform` (n_samples,) to an RMS level in dBFS, lower where the peak would exceed 0.99."""
     gain = 10 ** ((dbfs - rms_dbfs(waveform)) / 20)
     return (waveform * min(gain, 0.99 / max(np.abs(waveform).max(), 1e-9))).astype(np.float32)

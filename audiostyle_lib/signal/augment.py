@@ -1,4 +1,4 @@
-"""The report's augmentations: pitch, tempo and noise. Measured in ``01_data``."""
+"""The report's augmentations: pitch, tempo and noise. Measured in ``notebooks/01_data.ipynb``."""
 
 from __future__ import annotations
 
@@ -6,50 +6,40 @@ import numpy as np
 
 from ..config import AudioConfig
 
-SEMITONES = 2.0
-STRETCH = 0.2
+SEMITONES = 2.0  # up or down
+STRETCH = 0.2  # 20 % faster or slower
 SNR_DB = 20.0
 
 
 def pitch_shift(waveform: np.ndarray, semitones: float, *, config: AudioConfig) -> np.ndarray:
-    """`waveform` (n_samples,) moved by `semitones`; length kept (phase vocoder, then resampling)."""
+    """`waveform` (n_samples,), at the config's sample rate, shifted by `semitones`; its length stays."""
     import librosa
 
     return librosa.effects.pitch_shift(waveform, sr=config.sample_rate, n_steps=semitones)
 
 
 def time_stretch(waveform: np.ndarray, rate: float) -> np.ndarray:
-    """`waveform` played `rate` times as fast at the same pitch: (round(n_samples / rate),)."""
+    """`waveform` (n_samples,) played `rate` times as fast at the same pitch: (n_samples / rate,)."""
     import librosa
 
     return librosa.effects.time_stretch(waveform, rate=rate)
 
 
 def add_noise(waveform: np.ndarray, snr_db: float, *, rng: np.random.Generator) -> np.ndarray:
-    """Add white Gaussian noise `snr_db` below the signal's mean power."""
+    """`waveform` (n_samples,) with white Gaussian noise `snr_db` dB below its mean power."""
     power = np.mean(waveform.astype(np.float64) ** 2)
     scale = np.sqrt(power * 10 ** (-snr_db / 10))
     return (waveform + scale * rng.standard_normal(len(waveform))).astype(np.float32)
 
 
-def report_augmentations(
-    waveform: np.ndarray, *, config: AudioConfig, rng: np.random.Generator, copies: int = 5
-) -> list[np.ndarray]:
-    """At most five augmented copies of a clip, each of the clip's length, in a random order.
-
-    Pitch +-2 semitones, tempo +-20 % (cut or padded back to the clip's length), noise at 20 dB SNR.
-    """
-    made = _varied(waveform, config=config, rng=rng, copies=copies)
-    return [_of_length(m, len(waveform)) for m in made]
-
-
 def _of_length(waveform: np.ndarray, n_samples: int) -> np.ndarray:
-    cut = waveform[:n_samples]
-    return np.pad(cut, (0, n_samples - len(cut))).astype(np.float32)
+    """Cut or padded with zeros to `n_samples`."""
+    kept = waveform[:n_samples]
+    return np.pad(kept, (0, n_samples - len(kept))).astype(np.float32)
 
 
 def _varied(waveform: np.ndarray, *, config: AudioConfig, rng, copies: int) -> list[np.ndarray]:
-    """The copies before they are cut or padded."""
+    """`copies` of the five augmentations, in random order; tempo changes the length."""
     kinds = {
         "pitch up": lambda: pitch_shift(waveform, SEMITONES, config=config),
         "pitch down": lambda: pitch_shift(waveform, -SEMITONES, config=config),
@@ -62,14 +52,27 @@ def _varied(waveform: np.ndarray, *, config: AudioConfig, rng, copies: int) -> l
 
 
 def augmented_copies(waveforms, valid: list[int], *, config: AudioConfig, count: int, seed: int):
-    """`count` augmented versions of the clips (n_tracks, n_samples) that `load_waveforms` gives.
+    """Augmented copies of clips: pitch +-2 semitones, tempo +-20 %, and noise at 20 dB SNR.
 
-    Spread evenly over the clips, at most five of each.
+    Parameters
+    ----------
+    waveforms : torch.Tensor [shape=(n_tracks, n_samples)]
+        Clips, padded to one length, as `corpora.load_waveforms` gives them.
+    valid : list of int
+        Samples of each clip before its padding.
+    config : AudioConfig
+        The front end.
+    count : int
+        Copies, spread evenly over the clips; there are at most five of each clip.
+    seed : int
+        Which augmentations a clip gets.
 
     Returns
     -------
-    waveforms : torch.Tensor (<= count, n_samples)
-    valid : list of int; a faster copy is shorter than its clip
+    waveforms : torch.Tensor [shape=(N, n_samples)]
+        N <= `count` copies; a slower copy is cut, a faster one padded.
+    valid : list of int
+        Samples of each copy before its padding.
     """
     import torch
 

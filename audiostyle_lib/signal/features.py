@@ -1,7 +1,8 @@
 """Log-mel, MFCC and descriptors of a batch of waveforms from one STFT, equal to librosa's.
 
-Everything takes and gives torch tensors with a leading batch axis B, on any device. The notebook is
-``02_features``; parity with librosa is stated there and held by ``tests/test_features.py``.
+Functions take and return torch tensors with a leading batch axis B, on any device. Axes: F = n_fft // 2
++ 1 bins, T = 1 + n_samples // hop_length frames. Used by ``notebooks/02_features.ipynb``, which
+compares each function with librosa's.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ import librosa
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torchaudio.functional import create_dct
 
 from ..config import AudioConfig
-from .audio import rms_dbfs
+from .audio import as_waveform, rms_dbfs
 
-FLOOR_DB = (
-    -55.0
-)  # of log-mels of clips at -20 dBFS, as networks hear them; below lies nothing audible
+LEVEL_DBFS = -20.0  # at which networks and distances hear every clip
+FLOOR_DB = -55.0  # of log-mels of clips at -20 dBFS: networks hear what is quieter as this level
 TOP_DB = 80.0  # librosa's default dynamic range of `power_to_db`
 CONTRAST_F_MIN, CONTRAST_BANDS, CONTRAST_QUANTILE = 200.0, 6, 0.02
 ROLLOFF = 0.85
@@ -36,21 +37,56 @@ DESCRIPTORS = {  # name -> number of rows
 
 
 @lru_cache(maxsize=16)
-@torch.inference_mode(False)  # else a first call within one would bar training
+@torch.inference_mode(False)  # a cached inference tensor could not take part in training later
 def _mel_basis(config: AudioConfig, device: str) -> Tensor:
     basis = librosa.filters.mel(sr=config.sample_rate, n_fft=config.n_fft, n_mels=config.n_mels)
     return torch.from_numpy(basis).to(device)  # (n_mels, n_fft // 2 + 1)
 
 
 @lru_cache(maxsize=16)
-@torch.inference_mode(False)  # else a first call within one would bar training
+@torch.inference_mode(False)
 def _chroma_basis(config: AudioConfig, device: str) -> Tensor:
     basis = librosa.filters.chroma(sr=config.sample_rate, n_fft=config.n_fft, tuning=0.0)
     return torch.from_numpy(basis).to(device)  # (12, n_fft // 2 + 1)
 
 
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)
+def _dct_basis(config: AudioConfig, device: str) -> Tensor:
+    return create_dct(config.n_mfcc, config.n_mels, norm="ortho").T.to(device)  # (n_mfcc, n_mels)
+
+
+def _as_batch(waveform: Tensor) -> Tensor:
+    """`waveform` as float32 (B, n_samples); NaN stays NaN, so that a diverged training can show it."""
+    waveform = torch.as_tensor(waveform)
+    if waveform.ndim != 2 or waveform.shape[1] == 0 or not waveform.is_floating_point():
+        raise ValueError(
+            "wanted waveforms (B, n_samples) as floats in -1..1 with at least one sample, "
+            f"got shape {tuple(waveform.shape)} of {waveform.dtype}"
+        )
+    return waveform.float()
+
+
 def stft(waveform: Tensor, config: AudioConfig) -> Tensor:
-    """Complex STFT (B, n_fft // 2 + 1, T) of `waveform` (B, n_samples), T = 1 + n_samples // hop."""
+    """Short-time Fourier transform with a periodic Hann window, frames centred, ends padded with zeros.
+
+    Parameters
+    ----------
+    waveform : torch.Tensor [shape=(B, n_samples)]
+        Floating-point, in -1..1.
+    config : AudioConfig
+        The front end.
+
+    Returns
+    -------
+    torch.Tensor [shape=(B, F, T), dtype=complex64]
+
+    Raises
+    ------
+    ValueError
+        If `waveform` has another number of axes, no samples, or integer samples.
+    """
+    waveform = _as_batch(waveform)
     window = torch.hann_window(config.n_fft, device=waveform.device)
     return torch.stft(
         waveform,
@@ -64,7 +100,7 @@ def stft(waveform: Tensor, config: AudioConfig) -> Tensor:
 
 
 def istft(spectrum: Tensor, config: AudioConfig, n_samples: int) -> Tensor:
-    """Waveform (B, n_samples) of `spectrum` (B, n_fft // 2 + 1, T), by least squares overlap-add."""
+    """Waveform (B, n_samples) of a complex STFT (B, F, T), by least-squares overlap-add."""
     window = torch.hann_window(config.n_fft, device=spectrum.device)
     return torch.istft(
         spectrum, config.n_fft, config.hop_length, window=window, center=True, length=n_samples
@@ -72,7 +108,22 @@ def istft(spectrum: Tensor, config: AudioConfig, n_samples: int) -> Tensor:
 
 
 def power_to_db(power: Tensor, *, amin: float = 1e-10, top_db: float | None = None) -> Tensor:
-    """10 log10(max(power, amin)); with `top_db`, floored that far below each item's own maximum."""
+    """Convert power to decibels: 10 log10(max(power, amin)).
+
+    Parameters
+    ----------
+    power : torch.Tensor [shape=(B, ...)]
+        Not negative.
+    amin : float
+        Smallest power that counts.
+    top_db : float or None
+        Raise values that lie more than `top_db` dB below the maximum of their own item of the batch.
+
+    Returns
+    -------
+    torch.Tensor [shape=(B, ...)]
+        In dB.
+    """
     db = 10.0 * torch.log10(power.clamp_min(amin))
     if top_db is None:
         return db
@@ -81,14 +132,28 @@ def power_to_db(power: Tensor, *, amin: float = 1e-10, top_db: float | None = No
 
 
 def mel_power(power: Tensor, config: AudioConfig) -> Tensor:
-    """Mel spectrogram (B, n_mels, T) of a power spectrogram (B, n_fft // 2 + 1, T)."""
+    """Mel spectrogram (B, n_mels, T) of a power spectrogram (B, F, T)."""
     return _mel_basis(config, str(power.device)) @ power
 
 
 def log_mel(waveform: Tensor, config: AudioConfig) -> Tensor:
-    """Log-mel spectrogram in dB, (B, n_mels, T), of `waveform` (B, n_samples).
+    """Log-mel spectrogram in dB: 10 log10(max(mel power, 1e-10)), without reference or `top_db`.
 
-    dB = 10 log10(max(mel power, 1e-10)): absolute level, no reference, no `top_db`.
+    Parameters
+    ----------
+    waveform : torch.Tensor [shape=(B, n_samples)]
+        Floating-point, in -1..1.
+    config : AudioConfig
+        The front end.
+
+    Returns
+    -------
+    torch.Tensor [shape=(B, n_mels, T)]
+
+    Raises
+    ------
+    ValueError
+        As of `stft`.
     """
     return power_to_db(mel_power(stft(waveform, config).abs() ** 2, config), amin=config.amin)
 
@@ -97,36 +162,64 @@ def log_mel_at_level(
     waveform: np.ndarray,
     config: AudioConfig,
     *,
-    level_dbfs: float = -20.0,
     top_db: float | None = None,
     device: str = "cpu",
 ) -> Tensor:
-    """Log-mel in dB (1, n_mels, T) of `waveform` (n_samples,) as if its RMS level were `level_dbfs`.
+    """Log-mel of one clip scaled to an RMS level of -20 dBFS, so that every clip counts as equally loud.
 
-    So that networks and distances hear every clip equally loud. Nothing is clipped: no sample is written.
+    Parameters
+    ----------
+    waveform : np.ndarray [shape=(n_samples,)]
+        A clip, as `audio.as_waveform` takes it. Its level is not limited: the scaled samples may exceed
+        1.
+    config : AudioConfig
+        The front end.
+    top_db : float or None
+        As of `power_to_db`.
+    device : str
+        Where to compute.
+
+    Returns
+    -------
+    torch.Tensor [shape=(1, n_mels, T)]
+        In dB.
+
+    Raises
+    ------
+    AudioError
+        If `audio.as_waveform` refuses the clip.
     """
-    scaled = waveform * np.float32(10 ** ((level_dbfs - rms_dbfs(waveform)) / 20))
+    waveform = as_waveform(waveform, what="the clip", config=config)
+    scaled = waveform * np.float32(10 ** ((LEVEL_DBFS - rms_dbfs(waveform)) / 20))
     power = stft(torch.from_numpy(scaled).to(device)[None], config).abs() ** 2
     return power_to_db(mel_power(power, config), amin=config.amin, top_db=top_db)
 
 
 def mfcc(log_mel_db: Tensor, config: AudioConfig, *, top_db: float | None = TOP_DB) -> Tensor:
-    """MFCC (B, n_mfcc, T): orthonormal DCT-II over the mel bands of a log-mel (B, n_mels, T).
+    """Mel-frequency cepstral coefficients: an orthonormal DCT-II over the bands of a log-mel.
 
-    `librosa.feature.mfcc` floors the log-mel 80 dB below its maximum first; so does this, per item.
+    Parameters
+    ----------
+    log_mel_db : torch.Tensor [shape=(B, n_mels, T)]
+        In dB.
+    config : AudioConfig
+        The front end.
+    top_db : float or None
+        Before the DCT, values more than `top_db` dB below the item's maximum are raised to that level, as
+        `librosa.feature.mfcc` does.
+
+    Returns
+    -------
+    torch.Tensor [shape=(B, n_mfcc, T)]
     """
     if top_db is not None:
         peak = log_mel_db.flatten(1).amax(dim=1)[:, None, None]
         log_mel_db = torch.maximum(log_mel_db, peak - top_db)
-    bands = torch.arange(config.n_mels, device=log_mel_db.device, dtype=torch.float64) + 0.5
-    k = torch.arange(config.n_mfcc, device=log_mel_db.device, dtype=torch.float64)[:, None]
-    dct = torch.cos(np.pi / config.n_mels * k * bands) * np.sqrt(2.0 / config.n_mels)
-    dct[0] /= np.sqrt(2.0)
-    return dct.to(log_mel_db.dtype) @ log_mel_db
+    return _dct_basis(config, str(log_mel_db.device)).to(log_mel_db.dtype) @ log_mel_db
 
 
 def frequencies(config: AudioConfig, device: torch.device | str = "cpu") -> Tensor:
-    """Centre frequencies in Hz of the STFT's bins, (n_fft // 2 + 1, 1)."""
+    """Centre frequencies of the STFT's bins, (F, 1), in Hz."""
     return torch.linspace(0, config.sample_rate / 2, config.n_fft // 2 + 1, device=device)[:, None]
 
 
@@ -136,7 +229,7 @@ def _distribution(magnitude: Tensor) -> Tensor:
 
 
 def spectral_centroid(magnitude: Tensor, config: AudioConfig) -> Tensor:
-    """Mean frequency in Hz, (B, 1, T), of the magnitude spectrum (B, F, T) read as a distribution."""
+    """Mean frequency in Hz, (B, 1, T), weighted by the magnitudes (B, F, T)."""
     f = frequencies(config, magnitude.device)
     return (f * _distribution(magnitude)).sum(dim=1, keepdim=True)
 
@@ -184,7 +277,10 @@ def spectral_contrast(magnitude: Tensor, config: AudioConfig) -> Tensor:
 
 
 def chroma(power: Tensor, config: AudioConfig) -> Tensor:
-    """Energy per pitch class, (B, 12, T), C first, each frame's maximum 1; tuning fixed at A440."""
+    """Energy per pitch class, (B, 12, T), of a power spectrogram (B, F, T).
+
+    C comes first, each frame's maximum is 1, and the tuning is A = 440 Hz.
+    """
     raw = _chroma_basis(config, str(power.device)) @ power
     peak = raw.amax(dim=1, keepdim=True)
     return raw / torch.where(peak > torch.finfo(raw.dtype).tiny, peak, 1.0)
@@ -195,29 +291,41 @@ def _frames(signal: Tensor, config: AudioConfig) -> Tensor:
 
 
 def rms(waveform: Tensor, config: AudioConfig) -> Tensor:
-    """Root-mean-square amplitude (B, 1, T) of centred frames of n_fft samples."""
+    """Root-mean-square amplitude, (B, 1, T), of centred frames of a waveform (B, n_samples)."""
+    waveform = _as_batch(waveform)
     half = config.n_fft // 2
     padded = nn.functional.pad(waveform, (half, half))
     return _frames(padded, config).square().mean(dim=-1).sqrt()[:, None]
 
 
 def zero_crossing_rate(waveform: Tensor, config: AudioConfig) -> Tensor:
-    """Sign changes per sample (B, 1, T), in 0..1, of centred frames of n_fft samples."""
+    """Sign changes per sample, (B, 1, T), in 0..1, of centred frames of a waveform (B, n_samples)."""
+    waveform = _as_batch(waveform)
     half = config.n_fft // 2
     padded = nn.functional.pad(waveform[:, None], (half, half), mode="replicate")[:, 0]
     negative = torch.signbit(torch.where(padded.abs() <= 1e-10, 0.0, padded))
-    # count[:, i]: changes up to sample i, so a frame's changes are one difference, not a sum
+    # count[:, i] are the changes up to sample i, so those of a frame are one difference
     count = nn.functional.pad((negative[:, 1:] != negative[:, :-1]).cumsum(dim=1), (1, 0))
     starts, ends = count[:, : -config.n_fft + 1], count[:, config.n_fft - 1 :]
     return (ends - starts)[:, None, :: config.hop_length] / config.n_fft
 
 
 def descriptors(waveform: Tensor, spectrum: Tensor, config: AudioConfig) -> dict[str, Tensor]:
-    """Frame-wise descriptors of `waveform` (B, n_samples) with its `spectrum` (B, F, T).
+    """Descriptors of each frame.
+
+    Parameters
+    ----------
+    waveform : torch.Tensor [shape=(B, n_samples)]
+        In -1..1.
+    spectrum : torch.Tensor [shape=(B, F, T)]
+        Its complex STFT.
+    config : AudioConfig
+        The front end.
 
     Returns
     -------
-    dict of tensors (B, rows, T); names and numbers of rows as in `DESCRIPTORS`
+    dict of str to torch.Tensor [shape=(B, rows, T)]
+        Names and numbers of rows are those of `DESCRIPTORS`.
     """
     magnitude = spectrum.abs()
     power = magnitude**2
@@ -234,9 +342,10 @@ def descriptors(waveform: Tensor, spectrum: Tensor, config: AudioConfig) -> dict
 
 
 def tempo(log_mel_db: Tensor, config: AudioConfig) -> np.ndarray:
-    """Tempo in beats per minute, (B,), by librosa's autocorrelation of the onset envelope.
+    """Tempo in beats per minute, (B,), of log-mels in dB (B, n_mels, T).
 
-    As in librosa, the log-mel is floored 80 dB below each item's maximum first.
+    By librosa's autocorrelation of the onset strength. As there, values more than 80 dB below an item's
+    maximum are raised to that level first.
     """
     log_mel_db = torch.maximum(log_mel_db, log_mel_db.amax(dim=(1, 2), keepdim=True) - TOP_DB)
     return np.array(
@@ -252,10 +361,24 @@ def tempo(log_mel_db: Tensor, config: AudioConfig) -> np.ndarray:
 
 
 def style_features(waveform: Tensor, config: AudioConfig) -> Tensor:
-    """MFCC and descriptors stacked frame by frame: (B, n_mfcc + 25, T), the style encoder's input.
+    """MFCC and descriptors of each frame, one below the other: the style encoder's input.
 
-    Flatness and RMS are in dB here: they span decades, and standardised as they are their variance
-    would be that of a few loud or noisy frames.
+    Parameters
+    ----------
+    waveform : torch.Tensor [shape=(B, n_samples)]
+        Floating-point, in -1..1.
+    config : AudioConfig
+        The front end.
+
+    Returns
+    -------
+    torch.Tensor [shape=(B, n_mfcc + 25, T)]
+        Rows as in `style_feature_names`.
+
+    Notes
+    -----
+    Flatness and RMS are converted to dB, because they span several decades: otherwise a few loud or noisy
+    frames would decide their variance.
     """
     spectrum = stft(waveform, config)
     mel_db = power_to_db(mel_power(spectrum.abs() ** 2, config), amin=config.amin)
@@ -277,12 +400,20 @@ PERCENTILES = (10, 25, 50, 75, 90)
 
 
 def functionals(rows: Tensor) -> Tensor:
-    """Distribution over time of every row of `rows` (B, F, T): (B, 7 F), the order of events lost.
+    """Summary of each row over time, which forgets the order of events.
 
-    Mean, standard deviation, then the percentiles 10, 25, 50, 75 and 90, all F rows at a time.
+    Parameters
+    ----------
+    rows : torch.Tensor [shape=(B, n_rows, T)]
+        Features of each frame.
+
+    Returns
+    -------
+    torch.Tensor [shape=(B, 7 * n_rows)]
+        The means of all rows, then their standard deviations, then their percentiles 10, 25, 50, 75, 90.
     """
     levels = torch.tensor(PERCENTILES, dtype=rows.dtype, device=rows.device) / 100
-    percentiles = rows.quantile(levels, dim=2).transpose(0, 1).flatten(1)  # (B, 5 F)
+    percentiles = rows.quantile(levels, dim=2).transpose(0, 1).flatten(1)  # (B, 5 * n_rows)
     return torch.cat([rows.mean(dim=2), rows.std(dim=2, correction=0), percentiles], dim=1)
 
 
@@ -301,38 +432,62 @@ def segments(
     n_frames: int = 128,
     device: str = "cpu",
 ) -> tuple[Tensor, Tensor]:
-    """Features of clips, cut into segments of equal length without overlap.
+    """Features of clips, divided into segments of equal length without overlap.
 
     Parameters
     ----------
-    function : (waveform (B, n_samples), config) -> (B, rows, T), e.g. `log_mel`, `style_features`
-    waveforms : (n_tracks, n_samples)
-    valid : samples of each clip before its padding; segments that reach into the padding are left
-        out, but every clip gives at least one
-    n_frames : frames of a segment; 128 are 2.97 s
+    function : callable
+        Takes waveforms (B, n_samples) and the config, returns (B, rows, T); for example `log_mel`.
+    waveforms : torch.Tensor [shape=(n_tracks, n_samples)]
+        Clips, padded to one length.
+    valid : list of int
+        Samples of each clip before its padding. Segments that reach into the padding are left out, but
+        each clip has at least one segment.
+    config : AudioConfig
+        The front end.
+    n_frames : int
+        Length of a segment; 128 frames are 2.97 s.
+    device : str
+        Where to compute.
 
     Returns
     -------
-    segments : (N, rows, n_frames) on `device`
-    track : (N,) index of the clip of each segment
+    segments : torch.Tensor [shape=(N, rows, n_frames)]
+        On `device`.
+    track : torch.Tensor [shape=(N,)]
+        Index of the clip of each segment.
     """
-    cut, track = [], []
+    found, track = [], []
     for index, (waveform, n_valid) in enumerate(zip(waveforms, valid, strict=True)):
         x = function(waveform[None].to(device), config)[0]
         count = max(1, min(n_valid // config.hop_length, x.shape[1]) // n_frames)
         x = nn.functional.pad(x, (0, max(0, n_frames - x.shape[1])))[:, : count * n_frames]
-        cut.append(x.unflatten(1, (count, n_frames)).transpose(0, 1))
+        found.append(x.unflatten(1, (count, n_frames)).transpose(0, 1))
         track += [index] * count
-    return torch.cat(cut), torch.tensor(track, device=device)
+    return torch.cat(found), torch.tensor(track, device=device)
 
 
 def temporal_features(
     waveforms: Tensor, valid: list[int], config: AudioConfig, *, n_frames: int = 128
 ) -> Tensor:
-    """Tempo of its clip in beats per minute, mean RMS and mean zero-crossing rate of each segment.
+    """The three scalars that the report joins to its spectrogram models (II.B.1, II.B.2).
 
-    (N, 3), in the order of `segments` with the same `n_frames`: the scalars that the report joined to
-    its spectrogram models (II.B.1, II.B.2).
+    Parameters
+    ----------
+    waveforms : torch.Tensor [shape=(n_tracks, n_samples)]
+        Clips, padded to one length.
+    valid : list of int
+        Samples of each clip before its padding.
+    config : AudioConfig
+        The front end.
+    n_frames : int
+        Length of a segment.
+
+    Returns
+    -------
+    torch.Tensor [shape=(N, 3)]
+        Of each segment, in the order of `segments`: tempo of its clip in beats per minute, mean RMS
+        amplitude, mean zero-crossing rate.
     """
 
     def levels(waveform: Tensor, config: AudioConfig) -> Tensor:
@@ -345,7 +500,13 @@ def temporal_features(
 
 
 class Standardizer(nn.Module):
-    """(x - mean) / std per row, and back. Rows are axis 1 of (B, rows, T) or (B, rows)."""
+    """Scale each row to mean 0 and standard deviation 1, and back.
+
+    Parameters
+    ----------
+    rows : int
+        Length of axis 1 of the tensors (B, rows, T) or (B, rows).
+    """
 
     def __init__(self, rows: int):
         super().__init__()
@@ -365,9 +526,11 @@ class Standardizer(nn.Module):
         return self.mean.reshape(shape), self.std.reshape(shape)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Standardised `x` (B, rows, ...)."""
         mean, std = self._shaped(x)
         return (x - mean) / std
 
     def inverse(self, x: Tensor) -> Tensor:
+        """`x` (B, rows, ...) in its original unit."""
         mean, std = self._shaped(x)
         return x * std + mean

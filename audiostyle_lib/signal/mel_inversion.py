@@ -1,7 +1,7 @@
-"""From a mel spectrogram back to the power of every STFT bin. Notebook 08.
+"""From a mel spectrogram back to the power of each STFT bin.
 
-128 bands say little about 1025 bins; of all powers with the right sums, one near the pseudo-inverse
-(or near a signal's own) is taken.
+The 128 bands do not determine the 1025 bins. Of all power spectrograms with the right sums, one near the
+pseudo-inverse, or near that of a signal, is chosen. Explained in ``notebooks/08_vocoding.ipynb``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from . import features
 from .phase_recovery import for_each_piece
 
 KL_STEPS = 20
-FLOOR = 0.1  # of a bin's power where the pseudo-inverse begins, as a share of the bands around it
+FLOOR = 0.1  # lowest power of a bin at the start, as a share of the mean power in its bands
 
 
 @lru_cache(maxsize=8)
@@ -30,17 +30,23 @@ def _pseudo_inverse(config: AudioConfig, device: str) -> Tensor:
 @lru_cache(maxsize=8)
 @torch.inference_mode(False)
 def _band_mean(config: AudioConfig, device: str) -> Tensor:
-    """(F, n_mels): every bin's mean power in the bands that it lies in."""
+    """Matrix (F, n_mels) from a mel spectrogram to the mean power of a bin in the bands around it."""
     basis = features._mel_basis(config, "cpu")
     inside = (basis > 0).any(dim=0).nonzero()
     nearest = torch.arange(basis.shape[1]).clamp(int(inside.min()), int(inside.max()))
     weights = (basis / basis.sum(dim=0).clamp_min(1e-12) / basis.sum(dim=1, keepdim=True)).T
-    return weights[nearest].to(device)  # 0 Hz and the topmost bins lie in no filter
+    return weights[nearest].to(
+        device
+    )  # 0 Hz and the topmost bins lie in no filter: take the next one
 
 
 @lru_cache(maxsize=8)
 def _bands(config: AudioConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The filterbank's nonzero weights, and of each band its first and last bin and first weight."""
+    """The filterbank without its zeros.
+
+    For each band its first bin, the bin after its last one and the index of its first weight; then all
+    weights, one band after the other.
+    """
     basis = features._mel_basis(config, "cpu").numpy()
     first = (basis > 0).argmax(axis=1)
     last = basis.shape[1] - (basis > 0)[:, ::-1].argmax(axis=1)
@@ -51,14 +57,14 @@ def _bands(config: AudioConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
 def _update_frames(power, mel, first, last, begin, weights, steps, amin):
-    """Multiplicative updates of power (T, F), in place, towards mel (T, n_mels)."""
+    """`towards_mel` for power (T, F), in place, and mel (T, n_mels)."""
     n_frames, n_bins = power.shape
     n_mels = mel.shape[1]
     norm = np.zeros(n_bins, dtype=np.float32)
     for b in range(n_mels):
         for k in range(first[b], last[b]):
             norm[k] += weights[begin[b] + k - first[b]]
-    unseen = (norm == 0).astype(np.float32)  # bins in no filter are multiplied by 1
+    unseen = (norm == 0).astype(np.float32)  # bins in no filter, which stay as they are
     inverse = np.float32(1.0) / (norm + unseen)
     pull = np.empty(n_bins, dtype=np.float32)
     for t in range(n_frames):
@@ -86,11 +92,29 @@ def _update(power: np.ndarray, mel: np.ndarray, config: AudioConfig, steps: int)
 
 
 def towards_mel(power: Tensor, mel: Tensor, config: AudioConfig, *, steps: int) -> Tensor:
-    """Multiplicative updates of power (B, F, T) towards the mel spectrogram (B, n_mels, T).
+    """Change a power spectrogram so that its mel spectrogram comes nearer to a given one.
 
-    They lower the Kullback-Leibler divergence (Lee & Seung, 2001) and keep power positive; bins in no
-    filter stay as they are. On a CPU only the filterbank's nonzero weights are touched, unless gradients
-    are wanted.
+    Parameters
+    ----------
+    power : torch.Tensor [shape=(B, F, T)]
+        Where to begin; positive.
+    mel : torch.Tensor [shape=(B, n_mels, T)]
+        Mel spectrogram, of power.
+    config : AudioConfig
+        The front end.
+    steps : int
+        Number of updates.
+
+    Returns
+    -------
+    torch.Tensor [shape=(B, F, T)]
+        Positive; bins that lie in no filter are unchanged.
+
+    Notes
+    -----
+    Multiplicative updates for the Kullback-Leibler divergence (Lee & Seung, "Algorithms for non-negative
+    matrix factorization," NIPS 2000). On a CPU, unless gradients are needed, compiled code skips the
+    zeros of the filterbank.
     """
     if power.device.type == "cpu" and not power.requires_grad:
         frames = np.array(power.transpose(1, 2), dtype=np.float32, order="C")
@@ -111,12 +135,12 @@ def _towards_mel_dense(power: Tensor, mel: Tensor, config: AudioConfig, steps: i
 
 
 def starting_power(log_mel_db: Tensor, config: AudioConfig) -> Tensor:
-    """Power spectrogram (B, F, T) near the pseudo-inverse of a mel spectrogram (B, n_mels, T) in dB.
+    """Power spectrogram (B, F, T) near the pseudo-inverse of a log-mel in dB (B, n_mels, T).
 
-    Where the pseudo-inverse is negative or nearly so, 10 dB below the mean of the bands around: from a
-    floor common to all bins, multiplicative updates could not rise.
+    Where the pseudo-inverse is negative or very small, it is replaced by a value 10 dB below the mean
+    power in the bin's bands: a bin that starts too low would stay low, because updates multiply it.
     """
-    frames = log_mel_db.transpose(1, 2)  # a frame's bins side by side, as updates want them
+    frames = log_mel_db.transpose(1, 2)  # the updates are fastest with a frame's bins side by side
     mel = 10 ** (frames / 10)
     device = str(mel.device)
     lowest = (mel @ (FLOOR * _band_mean(config, device)).T).clamp_min(config.amin)
@@ -124,9 +148,21 @@ def starting_power(log_mel_db: Tensor, config: AudioConfig) -> Tensor:
 
 
 def mel_to_magnitude(log_mel_db: Tensor, config: AudioConfig, *, steps: int = KL_STEPS) -> Tensor:
-    """Magnitude spectrogram (B, F, T) whose mel spectrogram is the given one (B, n_mels, T) in dB.
+    """Magnitude spectrogram with a given mel spectrogram: `starting_power`, then `towards_mel`.
 
-    `starting_power`, refined by `steps` multiplicative updates.
+    Parameters
+    ----------
+    log_mel_db : torch.Tensor [shape=(B, n_mels, T)]
+        In dB.
+    config : AudioConfig
+        The front end.
+    steps : int
+        Number of updates.
+
+    Returns
+    -------
+    torch.Tensor [shape=(B, F, T)]
+        Linear magnitudes.
     """
     mel = 10 ** (log_mel_db / 10)
     return towards_mel(starting_power(log_mel_db, config), mel, config, steps=steps).sqrt()
@@ -157,9 +193,22 @@ def scale_towards_mel(
     config: AudioConfig,
     spectrum: np.ndarray,
 ) -> None:
-    """`rebuilt` - `factor` `previous`, one update nearer to the mel spectrogram, into `spectrum`.
+    """Make one update of a spectrum, with momentum, towards a mel spectrogram.
 
-    All are (T, F) and complex, `mel` is (T, n_mels) and of power; `rebuilt` becomes `previous`.
+    Parameters
+    ----------
+    rebuilt : np.ndarray [shape=(T, F), dtype=complex64]
+        Spectrum of the signal.
+    previous : np.ndarray [shape=(T, F), dtype=complex64]
+        Its value in the step before; overwritten with `rebuilt`.
+    factor : float
+        ``rebuilt - factor * previous`` is what the update scales.
+    mel : np.ndarray [shape=(T, n_mels)]
+        Mel spectrogram, of power.
+    config : AudioConfig
+        The front end.
+    spectrum : np.ndarray [shape=(T, F), dtype=complex64]
+        Overwritten with the result.
     """
     amin = np.float32(config.amin)
     _scale_frames(rebuilt, previous, np.float32(factor), mel, *_bands(config), amin, spectrum)
