@@ -49,7 +49,7 @@ def musaicing(content: np.ndarray, style: np.ndarray, config: AudioConfig) -> np
 
     Notes
     -----
-    Frames of 2048 samples each 1024, and the settings in `MUSAICING`, are those of public implementations.
+    Frames of 2048 samples each 1024 and the settings in `MUSAICING` are those of public implementations.
     """
     wide = AudioConfig(sample_rate=config.sample_rate, hop_length=1024)
     own, theirs = (
@@ -296,8 +296,8 @@ def gram_representations(
 
     Notes
     -----
-    The paper leaves some choices open or makes them for each pair. Here each loss is divided by the energy
-    of its target, all losses have one weight, and the fit begins with the content.
+    The paper leaves some choices open or makes them for each pair. Here each loss is divided by the
+    energy of its target, all losses have one weight, and the fit begins with the content.
     """
     sizes = {"stft": (config.n_fft // 2 + 1, (11,)), "mel": (config.n_mels, (50,))}
     weights = {
