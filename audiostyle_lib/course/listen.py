@@ -46,10 +46,23 @@ def _figure(label: str, waveform: np.ndarray, sample_rate: int, start: float) ->
 
 
 def players(clips: dict[str, np.ndarray], config: AudioConfig | None = None, *, start: float = 0.0):
-    """A row of players, one a label, each at most 6 s from `start` seconds on.
+    """A row of players that sound in any rendering of a notebook.
 
     Every clip is set to -20 dBFS RMS (lower where it would clip), so that loudness decides nothing.
     The audio is MP3 inside the page.
+
+    Parameters
+    ----------
+    clips : dict of str to np.ndarray [shape=(n_samples,)]
+        Waveforms by label; at most 6 s of each are heard.
+    config : AudioConfig, optional
+        Its sample rate is that of the clips.
+    start : float
+        Where the excerpts begin, in s.
+
+    Returns
+    -------
+    IPython.display.HTML
     """
     from IPython.display import HTML
 

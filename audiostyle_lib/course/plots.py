@@ -1,6 +1,7 @@
 """Plots of the notebooks: one look, one colour map for spectrograms, colour-blind-safe lines.
 
-Functions take ``ax=None`` and return the figure and the axes.
+Every function draws on the axes `ax` (matplotlib.axes.Axes) or, without them, on a figure of its own, and
+returns the figure and the axes. Used by all notebooks.
 """
 
 from __future__ import annotations
@@ -44,7 +45,25 @@ def _axes(ax, **kwargs):
 def spectrogram(
     log_mel, config: AudioConfig, *, ax=None, title: str = "", top_db: float = 80.0, vmax=None
 ):
-    """Log-mel in dB (n_mels, T) over seconds and Hz; `top_db` below `vmax` (its maximum) is black."""
+    """Draw a log-mel over seconds and Hz.
+
+    Parameters
+    ----------
+    log_mel : np.ndarray or torch.Tensor [shape=(n_mels, T)]
+        In dB.
+    config : AudioConfig
+        Front end of the log-mel, for the axes.
+    ax : matplotlib.axes.Axes, optional
+    title : str
+    top_db : float
+        Levels more than so many dB below `vmax` are black.
+    vmax : float, optional
+        Level in dB of the brightest colour, by default the maximum.
+
+    Returns
+    -------
+    matplotlib.figure.Figure, matplotlib.axes.Axes
+    """
     import librosa
 
     log_mel = np.asarray(log_mel)
@@ -69,7 +88,22 @@ def spectrogram(
 
 
 def curves(history: dict[str, list[float]], names, *, ylabel: str, ax=None, title: str = ""):
-    """Curves of a training history over epochs, labelled by their names."""
+    """Draw curves of a training over epochs, labelled by their names.
+
+    Parameters
+    ----------
+    history : dict of str to list of float
+        What `training.loop.fit` returns: one value an epoch.
+    names : sequence of str
+        Which curves to draw.
+    ylabel : str
+    ax : matplotlib.axes.Axes, optional
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure, matplotlib.axes.Axes
+    """
     figure, ax = _axes(ax, figsize=(4.5, 3))
     for name in names:
         values = history[name]
@@ -91,7 +125,23 @@ def bars(
     highlight: str = "",
     fmt: str = "%.2f",
 ):
-    """Horizontal bars, one a name, with the numbers written beside them."""
+    """Draw horizontal bars, one a name, with the numbers written beside them.
+
+    Parameters
+    ----------
+    values : dict of str to float
+    xlabel : str
+    ax : matplotlib.axes.Axes, optional
+    title : str
+    highlight : str
+        Name of the bar in another colour.
+    fmt : str
+        Format of the numbers.
+
+    Returns
+    -------
+    matplotlib.figure.Figure, matplotlib.axes.Axes
+    """
     figure, ax = _axes(ax, figsize=(6, 0.45 * len(values) + 1))
     names = list(values)
     colors = [COLORS[1] if name == highlight else COLORS[0] for name in names]
@@ -106,12 +156,20 @@ def bars(
 
 
 def blocks(branches: list[list[str]], trunk: list[str], *, ax=None, title: str = ""):
-    """Chains of labelled boxes that meet: how data flows from several inputs through shared modules.
+    """Draw chains of labelled boxes that meet: how data flows from several inputs through shared modules.
 
     Parameters
     ----------
-    branches : labels of each chain from its input on, drawn below one another
-    trunk : labels of the chain that the ends of all branches lead to
+    branches : list of list of str
+        Labels of each chain from its input on; the chains are drawn below one another.
+    trunk : list of str
+        Labels of the chain that the ends of all branches lead to.
+    ax : matplotlib.axes.Axes, optional
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure, matplotlib.axes.Axes
     """
     step, height = 3.2, 1.9
     longest = max(len(branch) for branch in branches)

@@ -24,8 +24,12 @@ def listening_room(
 
     Parameters
     ----------
-    clips : label -> waveform (n_samples,); an uploaded file joins them
-    transfer : (content, style, strength in 0..1) -> waveform
+    clips : dict of str to np.ndarray [shape=(n_samples,)]
+        Waveforms by label; an uploaded file joins them.
+    transfer : callable
+        Takes content and style (waveforms) and the strength, from 0 to 1; returns a waveform.
+    config : AudioConfig, optional
+        Its sample rate is that of the clips.
 
     Returns
     -------

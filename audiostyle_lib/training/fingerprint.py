@@ -65,7 +65,7 @@ def fingerprint(*parts: object) -> str:
     Numbers, strings, bytes and None count by value; lists, tuples, dicts, sets and dataclasses by what
     they hold; a path only as being one. An array or tensor counts by type, shape and three statistics
     to six digits, because the last bits of a matrix product depend on the number of threads. A network
-    counts by its code, attributes and weights. Of any other object count the attributes that the code
+    counts by its code and attributes, and by its weights to four digits. Of any other object count the attributes that the code
     names, as in ``run.profile.epochs``, and of an installed library only names.
     """
     return hashlib.sha256(repr(_Reader().read(parts)).encode()).hexdigest()
@@ -85,14 +85,14 @@ def _is_tracked(module: str) -> bool:
     return file is not None and not {"site-packages", "dist-packages"} & set(Path(file).parts)
 
 
-def _statistics(values: np.ndarray) -> tuple[str, ...]:
+def _statistics(values: np.ndarray, digits: int) -> tuple[str, ...]:
     """Root mean square and, relative to it, the mean and a mean that depends on the order."""
     if not values.size:
         return ()
     rms = float(np.sqrt(np.mean(np.square(values))))
     means = np.mean(values), np.mean(values * np.sin(1.0 + np.arange(values.size)))
-    relative = [round(float(mean) / (rms or 1.0), 6) + 0.0 for mean in means]  # + 0.0: no -0.0
-    return f"{rms:.6g}", *map(str, relative)
+    relative = [round(float(mean) / (rms or 1.0), digits) + 0.0 for mean in means]  # never -0.0
+    return f"{rms:.{digits}g}", *map(str, relative)
 
 
 class _Reader:
@@ -139,7 +139,7 @@ class _Reader:
             return self._function(value)
         return self._object(value)
 
-    def _array(self, x: Tensor | np.ndarray):
+    def _array(self, x: Tensor | np.ndarray, digits: int = 6):
         what = type(x).__name__, str(x.dtype), str(tuple(x.shape))
         if isinstance(x, np.ndarray) and x.dtype.kind not in "biufc":
             return *what, self.read(x.tolist())
@@ -150,15 +150,17 @@ class _Reader:
             wide = torch.complex128 if sample.is_complex() else torch.float64
             sample = sample.to("cpu", wide).numpy()
         parts = (sample.real, sample.imag) if np.iscomplexobj(sample) else (sample,)
-        return *what, *(_statistics(part.astype(np.float64)) for part in parts)
+        return *what, *(_statistics(part.astype(np.float64), digits) for part in parts)
 
     def _network(self, network: nn.Module):
         parts = [
             (name, self.read(type(part)), part.extra_repr(), self.read(_own_attributes(part)))
             for name, part in network.named_modules()
         ]
-        weights = [*network.named_parameters(), *network.named_buffers()]
-        return "network", *parts, *((name, x.requires_grad, self.read(x)) for name, x in weights)
+        named = [*network.named_parameters(), *network.named_buffers()]
+        # fewer digits, because weights that begin as a PCA carry the rounding of its eigenvectors
+        weights = ((name, x.requires_grad, self._array(x, digits=4)) for name, x in named)
+        return "network", *parts, *weights
 
     def _class(self, kind: type):
         if not _is_tracked(kind.__module__):
