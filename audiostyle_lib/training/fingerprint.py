@@ -65,8 +65,8 @@ def fingerprint(*parts: object) -> str:
     Numbers, strings, bytes and None count by value; lists, tuples, dicts, sets and dataclasses by what
     they hold; a path only as being one. An array or tensor counts by type, shape and three statistics
     to six digits, because the last bits of a matrix product depend on the number of threads. A network
-    counts by its code and attributes, and by its weights to four digits. Of any other object count the attributes that the code
-    names, as in ``run.profile.epochs``, and of an installed library only names.
+    counts by its code and attributes, and by its weights to four digits. Of any other object count the
+    attributes that the code names, as in ``run.profile.epochs``, and of an installed library only names.
     """
     return hashlib.sha256(repr(_Reader().read(parts)).encode()).hexdigest()
 
@@ -99,9 +99,8 @@ class _Reader:
     """Reads values into nested tuples of strings that are the same in every process."""
 
     def __init__(self):
-        self.seen: dict[
-            int, tuple[str, object]
-        ] = {}  # by id; keeps the object, so the id stays its
+        # by id; the object is kept, so that no other one gets its id
+        self.seen: dict[int, tuple[str, object]] = {}
 
     def read(self, value: object):
         if isinstance(value, PLAIN):
