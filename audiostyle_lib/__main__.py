@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ VOCODERS = ("gain", "content_phase", "griffin_lim", "pghi", "neural")  # vocode 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 done, 1 failed, 2 bad input."""
     arguments = _parser().parse_args(argv)
+    arguments.command = shlex.join(["audiostyle", *(sys.argv[1:] if argv is None else argv)])
     try:
         return arguments.run(arguments) or 0
     except (ValueError, FileNotFoundError) as error:
@@ -32,11 +34,13 @@ def _share(text: str) -> float:
     return value
 
 
-def _at_least(least: float, number: type):
+def _at_least(least: float, number: type, *, most: float | None = None):
     def parse(text: str):
         value = number(text)
         if not value >= least:  # NaN is not
             raise argparse.ArgumentTypeError(f"{text} is not at least {least}")
+        if most is not None and value > most:
+            raise argparse.ArgumentTypeError(f"{text} is not at least {least} and at most {most}")
         return value
 
     return parse
@@ -157,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     p = commands.add_parser("bench", help="speed beside librosa and torchaudio, in one run")
     p.add_argument("clip", type=Path, nargs="?", help="an audio file; a clip of bands if left out")
     p.add_argument(
-        "--seconds", type=_at_least(0.5, float), default=30.0,
+        "--seconds", type=_at_least(0.5, float, most=600), default=30.0,
         help="the clip is repeated or cut to that",
     )  # fmt: skip
     p.add_argument("--repeats", type=_at_least(1, int), default=3)
@@ -393,8 +397,9 @@ def _pretrain_judges(arguments) -> None:
     from .paths import PRETRAINED
 
     folder = _destination(arguments, PRETRAINED)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no folder {folder}")
+    if not folder.parent.is_dir() or folder.is_file():
+        raise ValueError(f"{folder}: needs to be a folder, in one that is there")
+    folder.mkdir(exist_ok=True)
     from . import bands
     from . import config as cfg
     from .bands import lattice
@@ -417,11 +422,11 @@ def _pretrain_judges(arguments) -> None:
         output = folder / shipped.name
         training = output.with_suffix(".training.safetensors")
         judges.train_timbre(log_mels, centred=centred, path=training, **settings)
-        checkpoint.store_pretrained(training, output)
+        checkpoint.store_pretrained(training, output, command=arguments.command)
     output = folder / GENRE_MODEL.name
     training = output.with_suffix(".training.safetensors")
     judges.train_genre(*judges.labelled(log_mels, genres), path=training, **settings)
-    checkpoint.store_pretrained(training, output)
+    checkpoint.store_pretrained(training, output, command=arguments.command)
 
 
 def _recordings(name: str | None, config, device: str):
@@ -463,7 +468,7 @@ def _pretrain_transfer(arguments) -> None:
         log_mels, steps=arguments.steps, path=training, channels=arguments.channels,
         heads=arguments.channels // 64, conditioning=arguments.conditioning, **settings,
     )  # fmt: skip
-    checkpoint.store_pretrained(training, output)
+    checkpoint.store_pretrained(training, output, command=arguments.command)
     if not arguments.adversarial_steps:
         return
     sizes = checkpoint.read_header(training)["model"]
@@ -472,7 +477,9 @@ def _pretrain_transfer(arguments) -> None:
         model, log_mels, steps=arguments.adversarial_steps, path=training, arguments=sizes,
         **settings,
     )  # fmt: skip
-    checkpoint.store_pretrained(training, output, part="generator", before=first)
+    checkpoint.store_pretrained(
+        training, output, command=arguments.command, part="generator", before=first
+    )
 
 
 def _pretrain_vocoder(arguments) -> None:
@@ -494,7 +501,7 @@ def _pretrain_vocoder(arguments) -> None:
         steps=arguments.steps, path=training, config=config, corpus_sha256=corpus.sha256,
         seed=arguments.seed, device=device,
     )  # fmt: skip
-    checkpoint.store_pretrained(training, output)
+    checkpoint.store_pretrained(training, output, command=arguments.command)
 
 
 if __name__ == "__main__":

@@ -253,6 +253,7 @@ CHANGES = {
     "loss": (edited("error.square()", "error.abs()"), "code"),
     "constant": (edited("WEIGHT = 1.0", "WEIGHT = 2.0"), "code"),
     "batches": (edited("epoch=epoch)", "epoch=epoch + 1)"), "code"),
+    "number in the code": (edited("seed=0,", "seed=1,"), "code"),
     "evaluation": (edited(".abs().mean()", ".abs().max()"), "code"),
 }  # fmt: skip
 

@@ -65,7 +65,6 @@ def pretrain(model: str, *arguments) -> int:
         (("-o", PRETRAINED), "only --ship overwrites"),
         (("-o", PRETRAINED / "gain_transfer.safetensors"), "only --ship overwrites"),
         (("-o", "nowhere/a.safetensors"), "folder"),
-        (("-o", "a.pt"), "folder"),
     ],
 )
 def test_a_destination_is_needed_before_any_work(
@@ -76,6 +75,14 @@ def test_a_destination_is_needed_before_any_work(
     assert pretrain(model, *destination) == 2
     error = capsys.readouterr().err
     assert why in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("model", SMALL)
+def test_a_file_of_another_kind_is_no_destination(tmp_path, capsys, model):
+    path = tmp_path / "a.pt"
+    path.touch()
+    assert pretrain(model, "-o", path) == 2
+    assert "folder" in capsys.readouterr().err and path.read_bytes() == b""
 
 
 def test_transfer_writes_what_transfer_loads(shipped, tmp_path, capsys):
@@ -91,18 +98,20 @@ def test_transfer_writes_what_transfer_loads(shipped, tmp_path, capsys):
     assert not torch.equal(first["stem.weight"], last["stem.weight"])
     assert torch.equal(stored, last["stem.weight"].half().float())
     header = checkpoint.read_header(path)
+    assert header["provenance"]["command"].startswith("audiostyle pretrain transfer --device cpu")
     assert "train_discriminator" in header["curves"] and "train_copy" in header["before"]["curves"]
 
 
 def test_judges_are_written_to_a_folder(shipped, tmp_path, config, capsys):
-    assert pretrain("judges", *SMALL["judges"], "-o", tmp_path) == 0
+    folder = tmp_path / "new"
+    assert pretrain("judges", *SMALL["judges"], "-o", folder) == 0
     names = {judges.GENRE_MODEL.name: GenreNet}
     names |= {path.name: TimbreNet for path in judges.TIMBRE_MODELS.values()}
     said = capsys.readouterr().out
     for name, build in names.items():
-        checkpoint.load_model(tmp_path / name, build=build, config=config)
-        assert f"{tmp_path / name}: written" in said
-    assert len(list(tmp_path.iterdir())) == 2 * len(names)  # and the trainings
+        checkpoint.load_model(folder / name, build=build, config=config)
+        assert f"{folder / name}: written" in said
+    assert len(list(folder.iterdir())) == 2 * len(names)  # and the trainings
 
 
 def test_vocoder_is_written_to_a_file(shipped, tmp_path, config):

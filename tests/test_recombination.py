@@ -151,7 +151,7 @@ def test_adversarial_training_goes_on_from_the_regression(tmp_path, config, sepa
         batch_size=4, width=4,
     )  # fmt: skip
     assert curves["train_discriminator"][-1] > 0 and curves["train_generator"]
-    checkpoint.store_pretrained(path, tmp_path / "d.safetensors", part="generator")
+    checkpoint.store_pretrained(path, tmp_path / "d.safetensors", command="", part="generator")
     stored = transfer.load_model(tmp_path / "d.safetensors").state_dict()
     assert stored.keys() == before.keys()
     assert any(not torch.equal(stored[k], before[k].half().float()) for k in before)

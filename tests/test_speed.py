@@ -57,7 +57,10 @@ def test_command_prints_a_line_a_row(clip, tmp_path, capsys):
     assert out.count("ours") >= len(speed.TASKS) and "librosa mel_to_audio" in out
 
 
-@pytest.mark.parametrize("bad", [("--seconds", "0.1"), ("--seconds", "nan"), ("--repeats", "0")])
+@pytest.mark.parametrize(
+    "bad",
+    [("--seconds", "0.1"), ("--seconds", "nan"), ("--seconds", "inf"), ("--repeats", "0")],
+)
 def test_command_refuses_what_cannot_be_measured(bad, capsys):
     with pytest.raises(SystemExit) as error:
         main(["bench", *bad])

@@ -344,9 +344,11 @@ def test_pretrained_model_is_stored_in_half_precision(model, clip, tmp_path, con
     path, kept = tmp_path / "trained.safetensors", tmp_path / "kept.safetensors"
     header = {"audio": config.to_dict(), "model": SMALL, "epoch": 1}
     checkpoint.save(path, {f"model.{k}": v for k, v in model.state_dict().items()}, header)
-    checkpoint.store_pretrained(path, kept)
+    checkpoint.store_pretrained(path, kept, command="audiostyle pretrain")
     assert kept.stat().st_size < 0.6 * path.stat().st_size
-    assert checkpoint.read_header(kept) == header
+    assert checkpoint.read_header(kept) == header | {
+        "provenance": {"command": "audiostyle pretrain"}
+    }
     loaded = transfer.load_model(kept)
     assert next(loaded.parameters()).dtype == torch.float32 and not loaded.training
     x = features.log_mel(torch.from_numpy(clip(1.0))[None], config)

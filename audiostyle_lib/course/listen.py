@@ -1,4 +1,4 @@
-"""Static audio players that sound in any rendering of a notebook, with a stated level."""
+"""Audio players inside a notebook's page, which need no running kernel; all clips at one level."""
 
 from __future__ import annotations
 
@@ -16,7 +16,18 @@ MAX_SECONDS = 6.0
 
 
 def mp3(waveform: np.ndarray, sample_rate: int) -> bytes:
-    """`waveform` (n_samples,) as MP3, about 64 kbit/s."""
+    """A waveform as an MP3 file of about 64 kbit/s.
+
+    Parameters
+    ----------
+    waveform : np.ndarray [shape=(n_samples,)]
+    sample_rate : int
+        In Hz.
+
+    Returns
+    -------
+    bytes
+    """
     import soundfile as sf
 
     buffer = io.BytesIO()
@@ -46,10 +57,10 @@ def _figure(label: str, waveform: np.ndarray, sample_rate: int, start: float) ->
 
 
 def players(clips: dict[str, np.ndarray], config: AudioConfig | None = None, *, start: float = 0.0):
-    """A row of players that sound in any rendering of a notebook.
+    """A row of players; the page holds their audio as MP3.
 
-    Every clip is set to -20 dBFS RMS (lower where it would clip), so that loudness decides nothing.
-    The audio is MP3 inside the page.
+    Every clip is set to -20 dBFS RMS (lower where it would clip), so that none is preferred for its
+    loudness.
 
     Parameters
     ----------

@@ -11,6 +11,7 @@ import numpy as np
 from ..config import AudioConfig
 
 SPECTROGRAM_CMAP = "magma"
+TOP_DB = 80.0  # of a spectrogram's colours
 DIFFERENCE_CMAP = "RdBu_r"
 # Okabe & Ito's palette, safe for the common colour-vision deficiencies
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -42,9 +43,7 @@ def _axes(ax, **kwargs):
     return plt.subplots(**kwargs) if ax is None else (ax.figure, ax)
 
 
-def spectrogram(
-    log_mel, config: AudioConfig, *, ax=None, title: str = "", top_db: float = 80.0, vmax=None
-):
+def spectrogram(log_mel, config: AudioConfig, *, ax=None, title: str = "", vmax=None):
     """Draw a log-mel over seconds and Hz.
 
     Parameters
@@ -55,10 +54,8 @@ def spectrogram(
         Front end of the log-mel, for the axes.
     ax : matplotlib.axes.Axes, optional
     title : str
-    top_db : float
-        Levels more than so many dB below `vmax` are black.
     vmax : float, optional
-        Level in dB of the brightest colour, by default the maximum.
+        Level in dB of the brightest colour, by default the maximum. 80 dB below it is black.
 
     Returns
     -------
@@ -77,7 +74,7 @@ def spectrogram(
         y_axis="mel",
         ax=ax,
         cmap=SPECTROGRAM_CMAP,
-        vmin=vmax - top_db,
+        vmin=vmax - TOP_DB,
         vmax=vmax,
         rasterized=True,  # a path per cell would make megabytes of SVG
     )

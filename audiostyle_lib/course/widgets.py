@@ -1,6 +1,7 @@
 """The listening room: choose content, style and strength, press Transfer, hear all three.
 
-On top of the static players of notebook 00, never instead of them.
+It needs a running kernel. The players of `listen` do not, so a notebook shows both. Used by
+``notebooks/00_listen_first.ipynb``.
 """
 
 from __future__ import annotations

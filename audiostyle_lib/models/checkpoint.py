@@ -89,7 +89,7 @@ def load_model(
 
 
 def store_pretrained(
-    trained: Path, path: Path, *, part: str = "", before: Path | None = None
+    trained: Path, path: Path, *, command: str, part: str = "", before: Path | None = None
 ) -> None:
     """Keep a finished checkpoint as a pretrained model in half precision, and say so.
 
@@ -99,6 +99,8 @@ def store_pretrained(
         A checkpoint of `training.loop.fit`.
     path : Path
         The .safetensors to write.
+    command : str
+        What was typed to make it; kept with the provenance.
     part : str
         Only this part of the model, such as the generator of two that were trained against each other.
     before : Path or None
@@ -106,7 +108,8 @@ def store_pretrained(
     """
     prefix = f"model.{part}." if part else "model."
     tensors, header = read_tensors(trained, prefix=prefix), read_header(trained)
+    header["provenance"] = header.get("provenance", {}) | {"command": command}
     if before is not None:
-        header = header | {"before": read_header(before)}
+        header["before"] = read_header(before)
     save(path, {f"model.{k}": v.half() for k, v in tensors.items()}, header)
     print(f"{path}: written, {path.stat().st_size / 1e6:.1f} MB", flush=True)
