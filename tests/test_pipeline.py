@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -111,14 +112,19 @@ def test_notebooks_through_nbval(smoke, environment, tmp_path):
             notebook, tmp_path / notebook.name, parameters={"profile": "smoke", "corpus": "bands"},
             prepare_only=True,
         )  # fmt: skip
-    result = subprocess.run(
-        [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-q",
-         "--nbval-cell-timeout", "600", "-p", "no:cacheprovider", "--rootdir", str(tmp_path),
-         *(str(tmp_path / n.name) for n in NOTEBOOKS)],
-        capture_output=True, text=True, timeout=1500, check=False,
-        env=environment | {"AUDIOSTYLE_BATCH": "1"}, cwd=tmp_path,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stdout[-5000:]
+
+    def check(notebooks: list[Path]) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-q",
+             "--nbval-cell-timeout", "600", "-p", "no:cacheprovider", "--rootdir", str(tmp_path),
+             *(str(tmp_path / n.name) for n in notebooks)],
+            capture_output=True, text=True, timeout=1500, check=False,
+            env=environment | {"AUDIOSTYLE_BATCH": "1"}, cwd=tmp_path,
+        )  # fmt: skip
+
+    with ThreadPoolExecutor(2) as two:  # each waits for a process of its own
+        for result in two.map(check, (NOTEBOOKS[::2], NOTEBOOKS[1::2])):
+            assert result.returncode == 0, result.stdout[-5000:]
 
 
 def test_the_pipeline_on_real_clips(gtzan_subset, environment, tmp_path_factory):
