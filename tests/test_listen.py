@@ -77,3 +77,14 @@ def test_clip_is_not_changed(clip):
     before = x.copy()
     listen.players({"x": x})
     np.testing.assert_array_equal(x, before)
+
+
+@pytest.mark.parametrize(
+    ("samples", "start"),
+    [(np.full(RATE, np.nan), 0.0), (np.full(RATE, np.inf), 0.0), (np.zeros(0), 0.0),
+     (np.ones(RATE), 5.0)],
+    ids=["NaN", "infinite", "empty", "ends before start"],
+)  # fmt: skip
+def test_what_cannot_be_heard_is_refused_by_name(samples, start):
+    with pytest.raises(audio.AudioError, match="diverged"):
+        listen.players({"diverged": samples}, start=start)

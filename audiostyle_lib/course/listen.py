@@ -9,7 +9,7 @@ import io
 import numpy as np
 
 from ..config import AudioConfig
-from ..signal.audio import to_level
+from ..signal.audio import as_waveform, to_level
 
 LEVEL_DBFS = -20.0
 MAX_SECONDS = 6.0
@@ -38,11 +38,11 @@ def mp3(waveform: np.ndarray, sample_rate: int) -> bytes:
     return buffer.getvalue()
 
 
-def _figure(label: str, waveform: np.ndarray, sample_rate: int, start: float) -> str:
+def _figure(label: str, waveform: np.ndarray, config: AudioConfig, start: float) -> str:
+    sample_rate = config.sample_rate
     first = round(start * sample_rate)
-    excerpt = np.asarray(waveform, dtype=np.float32)[
-        first : first + round(MAX_SECONDS * sample_rate)
-    ]
+    part = np.asarray(waveform)[first : first + round(MAX_SECONDS * sample_rate)]
+    excerpt = as_waveform(part, what=label, config=config)  # the MP3 encoder ends the process on NaN
     ends = min(len(excerpt) // 4, sample_rate // 100)  # 10 ms: no click at the cut
     ramp = np.linspace(0, 1, ends, dtype=np.float32)
     excerpt = to_level(excerpt, LEVEL_DBFS).copy()
@@ -74,9 +74,14 @@ def players(clips: dict[str, np.ndarray], config: AudioConfig | None = None, *, 
     Returns
     -------
     IPython.display.HTML
+
+    Raises
+    ------
+    AudioError
+        If an excerpt is shorter than a window of `config` or holds samples that are not finite.
     """
     from IPython.display import HTML
 
     config = config or AudioConfig()
-    row = "".join(_figure(k, v, config.sample_rate, start) for k, v in clips.items())
+    row = "".join(_figure(k, v, config, start) for k, v in clips.items())
     return HTML(f"<div>{row}</div><small>each at {LEVEL_DBFS:.0f} dBFS RMS</small>")
