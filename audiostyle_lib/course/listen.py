@@ -42,7 +42,8 @@ def _figure(label: str, waveform: np.ndarray, config: AudioConfig, start: float)
     sample_rate = config.sample_rate
     first = round(start * sample_rate)
     part = np.asarray(waveform)[first : first + round(MAX_SECONDS * sample_rate)]
-    excerpt = as_waveform(part, what=label, config=config)  # the MP3 encoder ends the process on NaN
+    # The MP3 encoder ends the process on NaN.
+    excerpt = as_waveform(part, what=label, config=config)
     ends = min(len(excerpt) // 4, sample_rate // 100)  # 10 ms: no click at the cut
     ramp = np.linspace(0, 1, ends, dtype=np.float32)
     excerpt = to_level(excerpt, LEVEL_DBFS).copy()
