@@ -152,7 +152,7 @@ def bars(
     return figure, ax
 
 
-def blocks(branches: list[list[str]], trunk: list[str], *, ax=None, title: str = ""):
+def blocks(branches: list[list[str]], trunk: list[str], *, title: str = ""):
     """Draw chains of labelled boxes that meet: how data flows from several inputs through shared modules.
 
     Parameters
@@ -161,17 +161,18 @@ def blocks(branches: list[list[str]], trunk: list[str], *, ax=None, title: str =
         Labels of each chain from its input on; the chains are drawn below one another.
     trunk : list of str
         Labels of the chain that the ends of all branches lead to.
-    ax : matplotlib.axes.Axes, optional
     title : str
 
     Returns
     -------
     matplotlib.figure.Figure, matplotlib.axes.Axes
     """
+    import matplotlib.pyplot as plt
+
     step, height = 3.2, 1.9
     longest = max(len(branch) for branch in branches)
     n_columns = longest + len(trunk)
-    figure, ax = _axes(ax, figsize=(2.3 * n_columns, 1.4 * len(branches)))
+    figure, ax = plt.subplots(figsize=(2.3 * n_columns, 1.4 * len(branches)))
     middle = -height * (len(branches) - 1) / 2
     chains = [(branch, 0, -height * y) for y, branch in enumerate(branches)]
     chains.append((trunk, longest, middle))

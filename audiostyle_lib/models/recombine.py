@@ -246,13 +246,13 @@ class LatentTransfer(nn.Module):
         return self.decode(self.encode_content(content), self.encode_style(style), content.shape[2])
 
 
-def floored_difference(predicted: Tensor, target: Tensor, floor_db: float = FLOOR_DB) -> Tensor:
-    """Difference of two log-mels in dB (B, n_mels, T), where values below the floor count as the floor.
+def floored_difference(predicted: Tensor, target: Tensor) -> Tensor:
+    """Difference of two log-mels in dB (B, n_mels, T), where values below `FLOOR_DB` count as the floor.
 
     Where the target lies above the floor the prediction is not clamped, so that it keeps its gradient.
     """
-    below = target <= floor_db
-    return torch.where(below, (predicted - floor_db).clamp_min(0.0), predicted - target)
+    below = target <= FLOOR_DB
+    return torch.where(below, (predicted - FLOOR_DB).clamp_min(0.0), predicted - target)
 
 
 def log_spectral_loss(difference: Tensor) -> Tensor:

@@ -148,7 +148,7 @@ class ConvVAE(nn.Module):
         x = x + join_patches(self.decoder(z), self.patch)
         return self.standardize.inverse(x[:, :, :n_frames])
 
-    def refine(self, log_mel: Tensor, *, steps: int, lr: float = 0.05) -> Tensor:
+    def refine(self, log_mel: Tensor, *, steps: int) -> Tensor:
         """Search for a better latent with Adam, beginning at the encoder's; the decoder stays as it is.
 
         Parameters
@@ -157,8 +157,6 @@ class ConvVAE(nn.Module):
             In dB.
         steps : int
             Of Adam, on the squared error relative to the power of the item.
-        lr : float
-            Learning rate.
 
         Returns
         -------
@@ -173,7 +171,7 @@ class ConvVAE(nn.Module):
         with torch.no_grad():
             z = self.encode(log_mel)[0]
         z = z.requires_grad_(True)
-        optimizer = torch.optim.Adam([z], lr=lr)
+        optimizer = torch.optim.Adam([z], lr=0.05)
         for _ in range(steps):
             error = (self.standardize(self.decode(z, x.shape[2])) - x).square().sum(dim=(1, 2))
             z.grad = torch.autograd.grad((error / power).sum(), z)[0]

@@ -142,15 +142,13 @@ class TransferAdversaries(adversarial.Adversaries):
         return losses | self.losses_of_both(real, fake, x, s)
 
 
-def validation(log_mels: Tensor, *, batch_size: int = 64) -> Callable[[nn.Module], dict]:
+def validation(log_mels: Tensor) -> Callable[[nn.Module], dict]:
     """Prepare the losses of a model on triplets of held-out renderings.
 
     Parameters
     ----------
     log_mels : torch.Tensor [shape=(n_groups, n_scores, n_styles, n_mels, T)]
         In dB.
-    batch_size : int
-        Triplets.
 
     Returns
     -------
@@ -159,7 +157,7 @@ def validation(log_mels: Tensor, *, batch_size: int = 64) -> Callable[[nn.Module
         copying the content (``valid_copy``) and with the wrong style clips (``valid_shuffled``).
     """
     generator = torch.Generator().manual_seed(HELD_OUT)
-    batch = sample_batch(log_mels, generator=generator, batch_size=batch_size)
+    batch = sample_batch(log_mels, generator=generator, batch_size=64)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         forward = getattr(model, "generator", model).forward  # not compiled for this size

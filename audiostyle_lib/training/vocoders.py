@@ -256,7 +256,6 @@ def train_magnitude(
     config: AudioConfig,
     corpus_sha256: str,
     batch_size: int = 16,
-    lr: float = 2e-3,
     seed: int = 0,
     device: str = "cpu",
     **sizes: int,
@@ -267,7 +266,7 @@ def train_magnitude(
     ----------
     clips, valid : np.ndarray [shape=(n_tracks, n_samples)]
         int16, to train on and to evaluate on.
-    steps, path, config, lr, seed, device
+    steps, path, config, seed, device
         As in `loop.fit`.
     corpus_sha256 : str
         Of the corpus that the clips are from.
@@ -302,7 +301,7 @@ def train_magnitude(
         model, step=magnitude_step, batches=epoch_batches, steps=steps,
         steps_per_epoch=steps_per_epoch, path=path, arguments=sizes,
         data={"corpus": corpus_sha256, "batch_size": batch_size}, config=config, seed=seed,
-        device=device, lr=lr, evaluate=evaluate, label="vocoder",
+        device=device, lr=2e-3, evaluate=evaluate, label="vocoder",
     )  # fmt: skip
     return model, curves
 
