@@ -62,7 +62,7 @@ rule notebook:
         device=DEVICE,
         state=CORPUS_STATE,
     threads: THREADS
-    priority: lambda w: sum(w.name in after for after in pipeline.DEPENDS.values())  # who waits for it
+    priority: lambda w: int(w.name in pipeline.LONGEST_CHAIN)
     shell:
         "NUMBA_NUM_THREADS={threads} {PYTHON:q} -m audiostyle_lib.course.pipeline {wildcards.name} "
         "{output:q} {params.profile:q} {params.corpus} {params.seed} {params.device:q}"

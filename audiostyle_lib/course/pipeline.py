@@ -34,6 +34,8 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "10_future_work": (),
 }
 DEPENDS["11_report"] = tuple(DEPENDS)
+# started as soon as they can be: all others fit in beside them
+LONGEST_CHAIN = ("05_content_vae", "06_style_encoder", "07_recombination", "09_evaluation")
 COMPILED_ON_IMPORT = (
     "librosa.beat",
     "librosa.core.audio",
@@ -59,7 +61,8 @@ class PrefixedStream:
     def write(self, text: str) -> None:
         *lines, self.pending = (self.pending + text).split("\n")
         for line in lines:
-            print(f"{self.label} | {line}", file=self.stream, flush=True)
+            # In one piece with its newline: another process may write to the same terminal.
+            print(f"{self.label} | {line}\n", end="", file=self.stream, flush=True)
 
     def flush(self) -> None:
         self.stream.flush()
@@ -91,7 +94,7 @@ def execute(name: str, output: Path, parameters: dict) -> None:
 
     os.environ["AUDIOSTYLE_BATCH"] = "1"
     started, printed = time.perf_counter(), PrefixedStream(name)
-    print(f"{name} | started", flush=True)
+    printed.write("started\n")
     failed = Path(output).with_suffix(".failed.ipynb")
     failed.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -109,7 +112,7 @@ def execute(name: str, output: Path, parameters: dict) -> None:
     finally:
         printed.end()
     failed.replace(output)
-    print(f"{name} | finished in {time.perf_counter() - started:.0f} s", flush=True)
+    printed.write(f"finished in {time.perf_counter() - started:.0f} s\n")
 
 
 def _describe(name: str, error, failed: Path) -> str:
