@@ -38,9 +38,10 @@ def mp3(waveform: np.ndarray, sample_rate: int) -> bytes:
     return buffer.getvalue()
 
 
-def _figure(label: str, waveform: np.ndarray, config: AudioConfig) -> str:
+def _figure(label: str, waveform: np.ndarray, config: AudioConfig, start: float) -> str:
     sample_rate = config.sample_rate
-    part = np.asarray(waveform)[: round(MAX_SECONDS * sample_rate)]
+    first = round(start * sample_rate)
+    part = np.asarray(waveform)[first : first + round(MAX_SECONDS * sample_rate)]
     # The MP3 encoder ends the process on NaN.
     excerpt = as_waveform(part, what=label, config=config)
     ends = min(len(excerpt) // 4, sample_rate // 100)  # 10 ms: no click at the cut
@@ -56,7 +57,7 @@ def _figure(label: str, waveform: np.ndarray, config: AudioConfig) -> str:
     )
 
 
-def players(clips: dict[str, np.ndarray], config: AudioConfig | None = None):
+def players(clips: dict[str, np.ndarray], config: AudioConfig | None = None, *, start: float = 0.0):
     """A row of players; the page holds their audio as MP3.
 
     Every clip is set to -20 dBFS RMS (lower where it would clip), so that none is preferred for its
@@ -68,6 +69,8 @@ def players(clips: dict[str, np.ndarray], config: AudioConfig | None = None):
         Waveforms by label; at most 6 s of each are heard.
     config : AudioConfig, optional
         Its sample rate is that of the clips.
+    start : float
+        Where the excerpts begin, in s.
 
     Returns
     -------
@@ -81,5 +84,5 @@ def players(clips: dict[str, np.ndarray], config: AudioConfig | None = None):
     from IPython.display import HTML
 
     config = config or AudioConfig()
-    row = "".join(_figure(k, v, config) for k, v in clips.items())
+    row = "".join(_figure(k, v, config, start) for k, v in clips.items())
     return HTML(f"<div>{row}</div><small>each at {LEVEL_DBFS:.0f} dBFS RMS</small>")
