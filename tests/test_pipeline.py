@@ -177,6 +177,11 @@ def test_what_a_notebook_needs():
         pipeline.needed(["12"])
 
 
+def test_the_longest_chain_leaves_out_nothing_that_it_waits_for():
+    chain = set(pipeline.LONGEST_CHAIN)
+    assert chain and all(chain.issuperset(pipeline.DEPENDS[name]) for name in chain)
+
+
 def test_reproduce_outside_of_a_checkout_is_one_line(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     assert main(["reproduce"]) == 2

@@ -34,7 +34,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "10_future_work": (),
 }
 DEPENDS["11_report"] = tuple(DEPENDS)
-# started as soon as they can be: all others fit in beside them
+# Each is started as soon as it can be: all other notebooks fit in beside them.
 LONGEST_CHAIN = ("05_content_vae", "06_style_encoder", "07_recombination", "09_evaluation")
 COMPILED_ON_IMPORT = (
     "librosa.beat",
