@@ -203,7 +203,7 @@ def test_every_vocoder_trains_and_is_found_again(name, pcm, config, tmp_path, ca
     model, curves = train()
     assert all(np.isfinite(v).all() and len(v) == 2 for v in curves.values())
     again, found = train()
-    assert "not trained again" in capsys.readouterr().out and found == curves
+    assert "(found in v.safetensors" in capsys.readouterr().out and found == curves
     for a, b in zip(model.parameters(), again.parameters(), strict=True):
         assert torch.equal(a, b)
 

@@ -52,15 +52,16 @@ class NotebookError(RuntimeError):
 class PrefixedStream:
     """Text stream that writes whole lines, each behind a label: several notebooks run at once.
 
-    `end` writes what came after the last newline.
+    A carriage return ends a line, too: a log keeps the lines that a notebook writes over. `end`
+    writes what came after the last newline.
     """
 
     def __init__(self, label: str, stream=None):
         self.label, self.stream, self.pending = label, stream or sys.stdout, ""
 
     def write(self, text: str) -> None:
-        *lines, self.pending = (self.pending + text).split("\n")
-        for line in lines:
+        *lines, self.pending = re.split("[\r\n]", self.pending + text)
+        for line in filter(None, lines):
             # In one piece with its newline: another process may write to the same terminal.
             print(f"{self.label} | {line}\n", end="", file=self.stream, flush=True)
 
@@ -105,6 +106,7 @@ def execute(name: str, output: Path, parameters: dict) -> None:
             progress_bar=False,
             kernel_name="python3",
             stdout_file=printed,
+            coalesce_streams=True,  # of the lines that are written over, the last one is kept
             extra_arguments=["--log-level=ERROR"],  # of the kernel, which warns of its transport
         )
     except papermill.PapermillExecutionError as error:

@@ -56,15 +56,28 @@ def _bar(label: str, epochs: int, start: int):
     return tqdm(total=epochs, initial=start, desc=label, unit="epoch")
 
 
+def _values(latest: dict[str, float]) -> str:
+    return ", ".join(f"{k.removeprefix('train_')} {v:.4g}" for k, v in latest.items())
+
+
 def _report(bar, label: str, epoch: int, epochs: int, latest: dict, seconds: float) -> None:
-    values = {k: f"{v:.4f}" for k, v in latest.items()}
+    """Say how far a training is, in a line that the next one takes the place of."""
     if bar is not None:
         bar.update(1)
-        bar.set_postfix(values)
+        bar.set_postfix({k: f"{v:.4g}" for k, v in latest.items()})
         return
-    text = "  ".join(f"{k} {v}" for k, v in values.items())
     left = seconds * (epochs - epoch)
-    print(f"{label} epoch {epoch}/{epochs}  {text}  {seconds:.1f} s, {left:.0f} s left", flush=True)
+    print(
+        f"\r{label} epoch {epoch}/{epochs}: {_values(latest)}, {left:.0f} s left",
+        end="",
+        flush=True,
+    )
+
+
+def _summary(label: str, steps: int, curves: dict[str, list[float]], found: str = "") -> str:
+    """The one line that a training leaves: its budget and where it arrived."""
+    last = {k: v[-1] for k, v in curves.items() if k not in ("seconds", "grad_norm")}
+    return f"\r{label}: {steps} steps in {sum(curves.get('seconds', ())):.0f} s{found}; {_values(last)}"
 
 
 def fit(
@@ -144,7 +157,8 @@ def fit(
     Returns
     -------
     dict of str to list of float
-        One value an epoch: ``train_loss``, ``grad_norm``, ``train_<name>`` and what `evaluate` names.
+        One value an epoch: ``train_loss``, ``grad_norm``, ``train_<name>``, what `evaluate` names, and
+        ``seconds``, how long the epoch took when it was trained.
 
     Raises
     ------
@@ -179,6 +193,7 @@ def fit(
     curves, done = _resume(model, optimizer, path, made_of, epochs, label)
     if done == epochs:
         model.eval()
+        print(_summary(label, steps, curves, f" (found in {path.name}: {SAME})"), flush=True)
         return curves
     module, optimizer = fabric.setup(model, optimizer)
     bar = _bar(label, epochs, done)
@@ -194,7 +209,8 @@ def fit(
             module.eval()
             with torch.no_grad():
                 latest |= evaluate(model)
-        for name, value in latest.items():
+        seconds = time.perf_counter() - started
+        for name, value in (latest | {"seconds": seconds}).items():
             curves.setdefault(name, []).append(float(value))
         tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
         if epoch + 1 < epochs:
@@ -202,8 +218,9 @@ def fit(
         header = {"audio": config.to_dict(), "model": arguments, "made_of": made_of}
         header |= {"epoch": epoch + 1, "curves": curves, "provenance": provenance or {}}
         ckpt.save(path, tensors, header)
-        _report(bar, label, epoch + 1, epochs, latest, time.perf_counter() - started)
+        _report(bar, label, epoch + 1, epochs, latest, seconds)
     model.eval()
+    print(_summary(label, steps, curves), flush=True)
     return curves
 
 
@@ -220,11 +237,7 @@ def _resume(
         return {}, 0
     done = header["epoch"]
     model.load_state_dict(ckpt.read_tensors(path, prefix="model."))
-    if done == epochs:
-        print(
-            f"{label}: {epochs} epochs found in {path.name}, not trained again: {SAME}", flush=True
-        )
-    else:
+    if done < epochs:
         _restore_optimizer(optimizer, ckpt.read_tensors(path, prefix="optimizer."))
         print(
             f"{label}: {done} of {epochs} epochs found in {path.name}, continued: {SAME}",
