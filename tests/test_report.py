@@ -8,15 +8,16 @@ import re
 import pytest
 
 from audiostyle_lib import paths
-from audiostyle_lib.course import report, run
+from audiostyle_lib.course import prose, report, run
 
 PROVENANCE = {
     "profile": "smoke", "corpus": "bands", "corpus_sha256": "abc", "seed": 0, "seeds": 1,
-    "device": "CPU", "wall_seconds": 60.0,
+    "tracks": {"train": 28, "valid": 4, "test": 8}, "device": "CPU", "wall_seconds": 60.0,
 }  # fmt: skip
 COSINE = {
-    "name": "cosine", "value": 0.87654321, "spread": None, "seeds": 1, "diverged": 0, "split": "test",
-    "unit": "1", "definition": "Cosine between flattened items.", "trivial": 0.7,
+    "name": "content VAE, clip cosine", "value": 0.87654321, "spread": None,
+    "seeds": 1, "diverged": 0, "split": "test",
+    "unit": "1", "definition": "Cosine of clips.", "trivial": 0.7,
     "trivial_name": "mean", "report": 0.9337, "n": 12, "tracks": None, "higher_is_better": True,
     "headline": False, "notebook": "05_content_vae", "cell": None, "tolerance": 0.01,
 }  # fmt: skip
@@ -58,11 +59,11 @@ def test_table_has_one_row_a_metric(two_notebooks):
     results = run.read_run(two_notebooks)
     header, rows = report.table(results, results.metrics, [], notebooks="../")
     assert rows[2] == [
-        "cosine", "test", "0.9337", "0.8765", "0.7 mean", "(12)", "↑ 1",
+        "content VAE, clip cosine ↑ 1", "test, (12)", "0.9337", "0.8765", "0.7 mean",
         "[05](../05_content_vae.ipynb)",
     ]  # fmt: skip
-    assert rows[3][:6] == ["LSD", "test", "", "12", "0.7 mean", "(12)"]
-    lines = report.markdown_table(header, rows).splitlines()
+    assert rows[3][:5] == ["LSD ↓ dB", "test, (12)", "", "12", "0.7 mean"]
+    lines = prose.markdown_table(header, rows).splitlines()
     assert len(lines) == 6 and {line.count("|") for line in lines} == {len(header) + 1}
 
 
@@ -71,16 +72,20 @@ def test_reference_runs_stand_beside_with_their_spread(two_notebooks, checkout):
     text = report.page(two_notebooks)
     assert "| long-gtzan (trivial) |" in text and "long-bands" not in text
     assert "| 0.8765 | 0.7 mean | 0.9341 ± 0.0012 (0.91) |" in text
-    assert "Beside it, `long-gtzan`: profile `long`, corpus `gtzan`" in text
+    assert (
+        "Beside it, `long-gtzan`: profile `long`, corpus `gtzan` (28 train tracks, 4 valid" in text
+    )
     assert "seed 0 and 2 more" in text
 
 
 def test_report_holds_tables_definitions_and_figures(two_notebooks):
     text = report.write(two_notebooks).read_text()
-    first, rest = text.split("## Everything else")
-    assert "| cosine | test | 0.9337 | 0.5 |" in first and "| LSD |" not in first
-    assert "### 02_features" in rest and rest.count("| LSD |") == 2
-    assert text.count("- **cosine**: Cosine between flattened items.") == 1
+    first, rest = text.split("## Appendix: every metric")
+    claim = "| the same on standardised bands, where a constant scores zero | 0.9337 | 0.5 | none |"
+    assert claim in first and "| LSD" not in first
+    assert "### 02_features" in rest and rest.count("| LSD ↓ dB |") == 2
+    assert "Trained for 6 steps in `smoke-bands`" in rest.split("### 05_content_vae")[1]
+    assert text.count("- **content VAE, clip cosine**: Cosine of clips.") == 1
     assert all(f'src="{name}.png"' in first for name in report.FIGURES)
     assert "![fig05_kl.png](fig05_kl.png)" in rest and "![fig1_genres" not in rest
     assert "profile `smoke`, corpus `bands`" in text
@@ -106,16 +111,17 @@ def test_links_name_the_cell(two_notebooks):
     assert rows[0][-1] == "[02](notebooks/02_features.ipynb#cell-id=05-012)"
 
 
-def test_headlines_reach_the_readme_and_nothing_else_changes(two_notebooks, tmp_path):
+def test_claims_reach_the_readme_and_nothing_else_changes(two_notebooks, tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text(f"# Title\n\n{report.BEGIN}\nold table\n{report.END}\n\nend\n")
     report.update_readme(two_notebooks, readme)
     once = readme.read_text()
     report.update_readme(two_notebooks, readme)
     assert readme.read_text() == once
-    assert once.startswith(f"# Title\n\n{report.BEGIN}\nThis run: profile")
+    assert once.startswith(f"# Title\n\n{report.BEGIN}\n`smoke-bands`: profile")
     assert once.endswith("\n\nend\n")
-    assert "old table" not in once and "| cosine |" in once and "| LSD |" not in once
+    assert "old table" not in once and "| the same on standardised" in once and "| LSD" not in once
+    assert f"(figures/smoke-bands/{report.CLAIMS}.png)" in once
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path, capsys):
@@ -161,3 +167,19 @@ def test_diverged_seeds_are_shown(two_notebooks):
     text = report.write(two_notebooks).read_text()
     assert "| 0.30 ± 0.10 (diverged: 1 of 3 seeds) |" in text
     assert "| diverged: 1 of 1 seeds |" in text
+
+
+@pytest.mark.parametrize("name", ["quick-bands", "long-bands", "long-gtzan"])
+def test_stored_pages_are_those_of_the_stored_metrics(name, monkeypatch):
+    """A digit of a metric that is changed by hand, or a page that is, shows."""
+    monkeypatch.undo()
+    folder = paths.REFERENCES / name
+    assert (folder / "report.md").read_text() == report.page(folder)
+
+
+def test_the_readme_holds_the_claims_of_the_stored_metrics(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    readme = tmp_path / "README.md"
+    readme.write_text((paths.ROOT / "README.md").read_text())
+    report.update_readme(paths.REFERENCES / "quick-bands", readme)
+    assert readme.read_text() == (paths.ROOT / "README.md").read_text()

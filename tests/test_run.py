@@ -50,7 +50,8 @@ def note(run: runs.Run, name="cosine", value=0.9, **changes) -> dict:
         "higher_is_better": True,
         **changes,
     }
-    return run.record_metric(name, value, **settings)
+    run.record_metric(name, value, **settings)
+    return run.metrics[-1]
 
 
 # Metrics --------------------------------------------------------------------------------------
@@ -99,8 +100,8 @@ def test_provenance_says_where_a_number_comes_from(figures):
     note(run)
     stored = json.loads((run.folder / "metrics" / "05_content_vae.json").read_text())["provenance"]
     assert set(stored) == {
-        "profile", "corpus", "corpus_sha256", "seed", "seeds", "device", "commit", "python", "versions",
-        "wall_seconds",
+        "profile", "corpus", "corpus_sha256", "tracks", "seed", "seeds", "device", "commit", "python",
+        "versions", "wall_seconds",
     }  # fmt: skip
     assert (stored["profile"], stored["corpus"], stored["seed"]) == ("smoke", "bands", 3)
     assert stored["corpus_sha256"] == run.corpus.sha256 and stored["device"].startswith("CPU")

@@ -1,4 +1,4 @@
-"""One page of every metric of a run, beside the report's values and those of the reference runs.
+"""The page of a run: the report's claims, then every metric beside those of the reference runs.
 
 Used by ``notebooks/11_report.ipynb``, and for ``report.md`` in a run's folder and the README's table.
 """
@@ -9,12 +9,15 @@ import os
 from pathlib import Path
 from urllib.parse import quote
 
+from .. import config as cfg
 from .. import paths
-from . import compare
+from . import claims, compare
+from .prose import markdown_table
 from .run import Results, number, read_run, shown, write_metrics
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 REFERENCES = ("long-bands", "long-gtzan")  # the largest runs, whose metrics are part of the project
+CLAIMS = "fig11_claims"  # of notebook 11
 CURVES = ("fig05_ablations", "fig05_learning_curve", "fig06_overfitting", "fig10_training")
 FIGURES = {
     "fig1_genres": "Fig. 1 Distribution of genres",
@@ -32,13 +35,14 @@ def reference_runs(folder: Path) -> list[Results]:
 
 
 def summary(run: Results) -> str:
-    """One line: profile, corpus, seeds, device and the notebooks' wall time together."""
+    """One line: profile, corpus and its tracks, seeds, device and the notebooks' wall time together."""
     first = next(iter(run.provenance.values()))
     seconds = sum(p["wall_seconds"] for p in run.provenance.values())
     more = first.get("seeds", 1) - 1
+    tracks = "".join(f"{n} {split} tracks, " for split, n in first.get("tracks", {}).items())
     return (
-        f"profile `{first['profile']}`, corpus `{first['corpus']}` "
-        f"(sha256 {first['corpus_sha256'][:12]}), seed {first['seed']}"
+        f"profile `{first['profile']}`, corpus `{first['corpus']}` ({tracks}"
+        f"sha256 {first['corpus_sha256'][:12]}), seed {first['seed']}"
         f"{f' and {more} more' if more else ''}, {first['device']}, "
         f"{seconds / 60:.0f} minutes of notebooks"
     )
@@ -80,28 +84,16 @@ def table(
     header : list of str
     rows : list of list of str
     """
-    header = ["metric", "split", "report", f"this run, {run.name}", "trivial predictor"]
-    header += [f"{r.name} (trivial)" for r in references]
-    header += ["tracks (items)", "better, unit", "cell"]
+    header = ["metric, better, unit", "split, tracks (items)", "report", run.name]
+    header += ["trivial predictor", *(f"{r.name} (trivial)" for r in references), "cell"]
     rows = []
     for m in metrics:
         tracks = f"{m['tracks']} ({m['n']})" if m.get("tracks") else f"({m['n']})"
-        row = [m["name"], m["split"], number(m["report"]), shown(m)]
-        row += [_trivial(m), *(_reference(m, r) for r in references)]
-        row += [tracks, ("↑ " if m["higher_is_better"] else "↓ ") + m["unit"]]
+        better = "↑" if m["higher_is_better"] else "↓"
+        row = [f"{m['name']} {better} {m['unit']}", f"{m['split']}, {tracks}", number(m["report"])]
+        row += [shown(m), _trivial(m), *(_reference(m, r) for r in references)]
         rows.append([*row, _link(m, notebooks)])
     return header, rows
-
-
-def markdown_table(header: list[str], rows: list[list[str]]) -> str:
-    """A header and rows of cells as a table in Markdown."""
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
-
-
-def headlines(metrics: list[dict]) -> list[dict]:
-    """Metrics for which the report has a value, and those that a notebook marks as worth it."""
-    return [m for m in metrics if m["report"] is not None or m.get("headline")]
 
 
 def definitions(metrics: list[dict]) -> str:
@@ -121,10 +113,24 @@ def figure_grid(sources: dict[str, str]) -> str:
 
 
 HOW_TO_READ = (
-    "*Report*: the value in *Style Transfer in Audio*. *Trivial predictor*: the named rule on the same "
-    "data; a model means something only where it is better. *±*: sample standard deviation over "
-    "seeds. *cell*: opens the notebook at the cell that made the number (JupyterLab)."
+    "*Report*: the value in *Style Transfer in Audio*, with its section. *Trivial predictor*: the named "
+    "rule on the same data; a model means something only where it is better. *bands* is rendered music, "
+    "*real clips* are recordings from GTZAN. *cell* opens the notebook at the cell that made the number "
+    "(JupyterLab)."
 )
+HOW_TO_READ_ALL = (
+    "In the columns of the reference runs the trivial predictor's value stands in parentheses. *±*: "
+    "sample standard deviation over seeds; all trainings of a run share its tracks, so it says nothing "
+    "of how other tracks would do."
+)
+
+
+def _training(run: Results, notebook: str) -> str:
+    if notebook not in claims.TRAINING:
+        return ""
+    count, unit = claims.TRAINING[notebook]
+    n = count(cfg.profile(next(iter(run.provenance.values()))["profile"]))
+    return f"Trained for {n} {unit} in `{run.name}`, where a row names no other length."
 
 
 def page(folder: Path) -> str:
@@ -132,28 +138,28 @@ def page(folder: Path) -> str:
     folder = Path(folder).resolve()
     run, references = read_run(folder), reference_runs(folder)
     notebooks = quote(os.path.relpath(paths.NOTEBOOKS, folder)) + "/"
-
-    def as_table(metrics: list[dict]) -> str:
-        return markdown_table(*table(run, metrics, references, notebooks=notebooks))
-
-    first = headlines(run.metrics)
-    others = [m for m in run.metrics if m not in first]
     figures = sorted(f.name for f in folder.glob("fig*.png"))
     if folder.name in REFERENCES:  # of which no spectrogram of a clip is kept
         figures = [f for f in figures if f.removesuffix(".png") in (*FIGURES, *CURVES)]
     numbered = {name: f"{name}.png" for name in FIGURES if f"{name}.png" in figures}
     parts = ["# Results", f"This run: {summary(run)}."]
     parts += [f"Beside it, `{r.name}`: {summary(r)}." for r in references]
+    parts += [markdown_table(claims.HEADER, claims.rows([run, *references], notebooks=notebooks))]
+    parts += [HOW_TO_READ]
+    if f"{CLAIMS}.png" in figures:
+        parts += [f"![The claims as skill scores]({CLAIMS}.png)"]
     if folder.parent != paths.REFERENCES:
         parts += ["## The run and its reference", f"```\n{compare.with_reference(folder)}\n```"]
-    parts += [HOW_TO_READ, "## The report's numbers, and the most telling of ours"]
-    parts += [as_table(first), "## Figures 1 to 4", figure_grid(numbered), "## Everything else"]
-    for notebook in dict.fromkeys(m["notebook"] for m in others):
-        mine = [m for m in others if m["notebook"] == notebook]
-        parts += [f"### {notebook}", as_table(mine)]
+    parts += ["## Figures 1 to 4", figure_grid(numbered)]
+    parts += ["## Appendix: every metric", HOW_TO_READ_ALL]
+    for notebook in dict.fromkeys(m["notebook"] for m in run.metrics):
+        mine = [m for m in run.metrics if m["notebook"] == notebook]
+        rows = table(run, mine, references, notebooks=notebooks)
+        parts += [f"### {notebook}", _training(run, notebook), markdown_table(*rows)]
     parts += ["## Definitions", definitions(run.metrics), "## Other figures"]
-    parts += [f"![{name}]({name})" for name in figures if name not in numbered.values()]
-    return "\n\n".join(parts) + "\n"
+    others = [name for name in figures if name not in (*numbered.values(), f"{CLAIMS}.png")]
+    parts += [f"![{name}]({name})" for name in others]
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def write(folder: Path) -> Path:
@@ -178,15 +184,16 @@ def write(folder: Path) -> Path:
 
 
 def update_readme(folder: Path, readme: Path | None = None) -> None:
-    """Put the table of the run's headlines between the README's markers."""
+    """Put the claims and their plot between the README's markers."""
     readme = readme or paths.ROOT / "README.md"
-    run, references = read_run(folder), reference_runs(folder)
+    runs = [read_run(folder), *reference_runs(folder)]
     text = readme.read_text()
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
-    lines = [f"This run: {summary(run)}."]
-    lines += [f"`{r.name}`: {summary(r)}." for r in references]
-    rows = table(run, headlines(run.metrics), references, notebooks="notebooks/")
-    shown = "\n\n".join([*lines, markdown_table(*rows)])
+    rows = claims.rows(runs, notebooks="notebooks/")
+    lines = [f"`{r.name}`: {summary(r)}." for r in runs]
+    lines += [markdown_table(claims.HEADER, rows), HOW_TO_READ]
+    lines += [f"![The claims as skill scores](figures/{folder.name}/{CLAIMS}.png)"]
+    shown = "\n\n".join(lines)
     with paths.written_beside(readme) as temporary:
         temporary.write_text(f"{before}{BEGIN}\n{shown}\n{END}{after}")

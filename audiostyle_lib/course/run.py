@@ -105,7 +105,7 @@ class Run:
         tracks: int | None = None,
         headline: bool = False,
         tolerance: float | None = TOLERANCE,
-    ) -> dict:
+    ) -> None:
         """Record one number with everything a reader needs to judge it, and write the run's JSON.
 
         Parameters
@@ -138,11 +138,6 @@ class Run:
         tolerance : float or None
             How far the value may be from the reference run's, see `compare.agrees`; larger where short
             trainings vary from machine to machine, None for speeds, which are never compared.
-
-        Returns
-        -------
-        dict
-            The entry in ``metrics.json``.
         """
         values = [float(v) for v in (value if isinstance(value, Sequence) else [value])]
         finite = [v for v in values if math.isfinite(v)]
@@ -160,7 +155,16 @@ class Run:
         write_metrics(
             self.folder / "metrics" / f"{self.notebook}.json", self.metrics, self.provenance()
         )
-        return entry
+
+    def metric(self, name: str, split: str = "test") -> dict:
+        """The entry that this notebook has recorded under a name, as `record_metric` describes it.
+
+        Raises
+        ------
+        KeyError
+            If there is none.
+        """
+        return _metric(self.metrics, name, split)
 
     def provenance(self) -> dict:
         """Where a result comes from.
@@ -168,12 +172,14 @@ class Run:
         Returns
         -------
         dict
-            Profile, corpus and its hash, seed, number of seeds, device, commit ("-dirty" where tracked
-            files were changed), versions, and the seconds since the notebook began.
+            Profile, corpus, its hash and the tracks of each split, seed, number of seeds, device, commit
+            ("-dirty" where tracked files were changed), versions, seconds since the notebook began.
         """
         return {
             "profile": self.profile.name, "corpus": self.corpus_name,
-            "corpus_sha256": self.corpus.sha256, "seed": self.seed, "seeds": self.profile.seeds,
+            "corpus_sha256": self.corpus.sha256,
+            "tracks": {s: len(self.corpus.split(s)) for s in ("train", "valid", "test")},
+            "seed": self.seed, "seeds": self.profile.seeds,
             "device": device_name(self.device),
             "commit": _commit(), "python": platform.python_version(),
             "versions": {name: metadata.version(name) for name in VERSIONS_OF},
@@ -268,6 +274,23 @@ class Results:
         """The run's own value of a metric of another run: the same name and split."""
         key = (metric["name"], metric["split"])
         return next((m for m in self.metrics if (m["name"], m["split"]) == key), None)
+
+    def metric(self, name: str, split: str = "test") -> dict:
+        """The metric of a name and split.
+
+        Raises
+        ------
+        KeyError
+            If there is none.
+        """
+        return _metric(self.metrics, name, split)
+
+
+def _metric(metrics: list[dict], name: str, split: str) -> dict:
+    for m in metrics:
+        if (m["name"], m["split"]) == (name, split):
+            return m
+    raise KeyError(f"no metric {name!r} of split {split!r}")
 
 
 def read_run(folder: Path) -> Results:

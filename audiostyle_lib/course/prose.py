@@ -1,0 +1,45 @@
+"""Sentences and tables whose numbers come from the run. Used by all notebooks.
+
+A sentence in a Markdown cell keeps its numbers when a run gives others. One that is written by `say`
+takes them from the run, and can choose its words by a condition.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+MAX_COLUMNS = 8  # a wider table does not fit a page
+
+
+def say(text: str) -> None:
+    """Show Markdown text, written in a cell as an f-string over as many lines as it needs.
+
+    Parameters
+    ----------
+    text : str
+        Common indentation is removed.
+    """
+    from IPython.display import Markdown, display
+
+    display(Markdown(inspect.cleandoc(text)))
+
+
+def markdown_table(header: list[str], rows: list[list[str]]) -> str:
+    """A header and rows of cells as a table in Markdown.
+
+    Raises
+    ------
+    ValueError
+        If there are more than eight columns, or a row has more or fewer cells than the header.
+    """
+    if len(header) > MAX_COLUMNS:
+        raise ValueError(f"{len(header)} columns, of at most {MAX_COLUMNS}: split the table")
+    if any(len(row) != len(header) for row in rows):
+        raise ValueError(f"a row with other than the header's {len(header)} cells")
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def table(header: list[str], rows: list[list[str]]) -> None:
+    """Show a table; see `markdown_table`."""
+    say(markdown_table(header, rows))
