@@ -242,6 +242,23 @@ def test_style_encoders_give_one_vector_for_any_length():
     assert rebuilt.shape == (3, 45) and code.shape == (3, 7)
 
 
+def test_style_cnn_starts_as_a_ridge_regression():
+    """Of features that depend linearly on the mean and deviation over time, here without penalty."""
+    x, n_features = log_mel(60, 20) + 3 * torch.randn(60, 1, 1), 5
+    pooled = mean_and_std(x[:, :8])
+    features = pooled @ torch.randn(16, n_features) + 100
+    model = CNNStylePredictor(n_features=n_features, n_mels=8, channels=4, dim=6).eval()
+    model.standardize.fit(x[:, :8])
+    model.standardize_features.fit(features)
+    model.start_from_ridge(x[:, :8], features, penalty=0.0)
+    predicted, style = model(x[:, :8])
+    assert_close(predicted, model.standardize_features(features), atol=1e-2, rtol=0)
+    assert_close(predicted, model.head(style))
+    style.square().sum().backward()
+    convolution = model.encoder.layers[0].weight
+    assert float(convolution.grad.abs().max()) == 0, "the convolutions do not count yet"
+
+
 def test_style_vector_of_a_repeated_clip_is_nearly_that_of_the_clip():
     encoder = CNNStyleEncoder(channels=8, dim=6).eval()
     x = log_mel(1, 64) / 30

@@ -67,7 +67,7 @@ class CNNStyleEncoder(nn.Module):
     """Style vector (B, dim) of a standardised log-mel (B, n_mels, T) of any length.
 
     Convolutions with strides in time, then the mean and standard deviation over time, which do not tell
-    when something sounds.
+    when something sounds; of the convolutions' output and of the log-mel itself.
 
     Parameters
     ----------
@@ -88,10 +88,10 @@ class CNNStyleEncoder(nn.Module):
             ResidualBlock(channels),
             ResidualBlock(channels, dilation=2),
         )
-        self.project = nn.Linear(2 * channels, dim)
+        self.project = nn.Linear(2 * channels + 2 * n_mels, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.project(mean_and_std(self.layers(x)))
+        return self.project(torch.cat([mean_and_std(self.layers(x)), mean_and_std(x)], dim=1))
 
 
 class CNNStylePredictor(nn.Module):
@@ -113,6 +113,37 @@ class CNNStylePredictor(nn.Module):
         self.standardize_features = Standardizer(n_features)
         self.encoder = CNNStyleEncoder(n_mels=n_mels, channels=channels, dim=dim)
         self.head = nn.Linear(dim, n_features)
+
+    @torch.no_grad()
+    def start_from_ridge(self, log_mel: Tensor, features: Tensor, *, penalty: float = 0.1) -> None:
+        """Let the prediction be a ridge regression from the log-mel's mean and standard deviation.
+
+        The weights that follow the convolutions become zero, so that training starts from that
+        regression. Both standardizers have to be fitted before. The style vector holds the principal
+        components of the predictions, turned at random, so that no entry stands out.
+
+        Parameters
+        ----------
+        log_mel : torch.Tensor [shape=(N, n_mels, T)]
+            In dB.
+        features : torch.Tensor [shape=(N, n_features)]
+            What has to be predicted from each, not standardised.
+        penalty : float
+            On the squared weights, relative to N.
+        """
+        pooled = mean_and_std(self.standardize(log_mel))
+        a = torch.cat([pooled, torch.ones_like(pooled[:, :1])], dim=1)
+        penalties = penalty * len(a) * torch.eye(a.shape[1]).to(a)
+        ridge = torch.linalg.solve(a.T @ a + penalties, a.T @ self.standardize_features(features))
+        dim = self.head.in_features
+        pca = fit_pca((a @ ridge)[:, :, None], n_frames=1, n_components=dim)
+        turned = torch.linalg.qr(torch.randn(dim, dim)).Q[: len(pca.components)]
+        basis = pca.components.T @ turned.to(a)  # (n_features, dim)
+        nn.init.zeros_(self.encoder.project.weight)
+        self.encoder.project.weight[:, -pooled.shape[1] :] = (ridge[:-1] @ basis).T
+        self.encoder.project.bias.copy_((ridge[-1] - pca.mean) @ basis)
+        self.head.weight.copy_(basis)
+        self.head.bias.copy_(pca.mean)
 
     def encode(self, log_mel: Tensor) -> Tensor:
         """Style vector (B, dim) of a log-mel in dB (B, n_mels, T)."""
