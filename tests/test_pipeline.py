@@ -171,7 +171,7 @@ def test_a_last_line_without_newline_is_shown(capsys):
 
 
 def test_a_line_that_is_written_over_stays_in_the_log_alone(tmp_path, monkeypatch, capsys):
-    source = "for k in (1, 2):\n    print(f'\\repoch {k}', end='', flush=True)\nprint('\\rtrained')"
+    source = "for k in (1, 2):\n    print(f'epoch {k}', end='\\r', flush=True)\nprint('trained')"
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     cells = [nbformat.v4.new_code_cell(source)]
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=kernel)

@@ -67,17 +67,16 @@ def _report(bar, label: str, epoch: int, epochs: int, latest: dict, seconds: flo
         bar.set_postfix({k: f"{v:.4g}" for k, v in latest.items()})
         return
     left = seconds * (epochs - epoch)
-    print(
-        f"\r{label} epoch {epoch}/{epochs}: {_values(latest)}, {left:.0f} s left",
-        end="",
-        flush=True,
-    )
+    line = f"{label} epoch {epoch}/{epochs}: {_values(latest)}, {left:.0f} s left"
+    print(line, end="\r", flush=True)
 
 
 def _summary(label: str, steps: int, curves: dict[str, list[float]], found: str = "") -> str:
     """The one line that a training leaves: its budget and where it arrived."""
     last = {k: v[-1] for k, v in curves.items() if k not in ("seconds", "grad_norm")}
-    return f"\r{label}: {steps} steps in {sum(curves.get('seconds', ())):.0f} s{found}; {_values(last)}"
+    return (
+        f"{label}: {steps} steps in {sum(curves.get('seconds', ())):.0f} s{found}; {_values(last)}"
+    )
 
 
 def fit(
