@@ -73,7 +73,8 @@ def test_reference_runs_stand_beside_with_their_spread(two_notebooks, checkout):
     assert "| long-gtzan (trivial) |" in text and "long-bands" not in text
     assert "| 0.8765 | 0.7 mean | 0.9341 ± 0.0012 (0.91) |" in text
     assert (
-        "Beside it, `long-gtzan`: profile `long`, corpus `gtzan` (28 train tracks, 4 valid" in text
+        "Beside it, `long-gtzan`: profile `long`, corpus `gtzan` of 40 tracks (28 train, 4 valid"
+        in text
     )
     assert "seed 0 and 2 more" in text
 

@@ -39,10 +39,12 @@ def summary(run: Results) -> str:
     first = next(iter(run.provenance.values()))
     seconds = sum(p["wall_seconds"] for p in run.provenance.values())
     more = first.get("seeds", 1) - 1
-    tracks = "".join(f"{n} {split} tracks, " for split, n in first.get("tracks", {}).items())
+    tracks = first.get("tracks", {})  # which older runs did not write
+    split = ", ".join(f"{n} {name}" for name, n in tracks.items())
+    of = f" of {sum(tracks.values())} tracks ({split})" if tracks else ""
     return (
-        f"profile `{first['profile']}`, corpus `{first['corpus']}` ({tracks}"
-        f"sha256 {first['corpus_sha256'][:12]}), seed {first['seed']}"
+        f"profile `{first['profile']}`, corpus `{first['corpus']}`{of}, "
+        f"sha256 {first['corpus_sha256'][:12]}, seed {first['seed']}"
         f"{f' and {more} more' if more else ''}, {first['device']}, "
         f"{seconds / 60:.0f} minutes of notebooks"
     )
