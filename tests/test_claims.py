@@ -83,6 +83,22 @@ def test_augmentation_is_judged_against_the_training_without(with_copies, withou
     assert verdict(*of) == words
 
 
+@pytest.mark.parametrize(
+    "adamw, sgd, words",
+    [
+        (1.0, 0.0, "reproduced with SGD, not with AdamW"),
+        (0.5, 1.0, "reproduced with AdamW, not with SGD"),
+        (0.5, 0.0, "reproduced: fewer pass than without, with AdamW and with SGD"),
+        (1.0, 1.0, "not reproduced: as many pass as without, with AdamW and with SGD"),
+    ],
+)
+def test_scalars_are_judged_with_both_optimisers(adamw, sgd, words):
+    name = "ResNet with raw scalars joined{}, trainings that pass"
+    of = [metric(name.format(k), v, 1.0, split="valid", unit="share") for k, v in
+          (("", adamw), (" (SGD)", sgd))]  # fmt: skip
+    assert verdict(*of) == words
+
+
 def test_corpora_that_disagree_each_get_a_verdict():
     bands = results(metric(COSINE, 0.94, 0.90, report=0.9337))
     real = results(metric(COSINE, 0.92, 0.90, report=0.9337), corpus="gtzan", profile="long")

@@ -170,7 +170,7 @@ def test_diverged_seeds_are_shown(two_notebooks):
     assert "| diverged: 1 of 1 seeds |" in text
 
 
-@pytest.mark.parametrize("name", ["quick-bands", "long-bands", "long-gtzan"])
+@pytest.mark.parametrize("name", ["quick-bands", *report.REFERENCES])
 def test_stored_pages_are_those_of_the_stored_metrics(name, monkeypatch):
     """A digit of a metric that is changed by hand, or a page that is, shows."""
     monkeypatch.undo()

@@ -16,7 +16,8 @@ from .prose import markdown_table
 from .run import Results, number, read_run, shown, write_metrics
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
-REFERENCES = ("long-bands", "long-gtzan")  # the largest runs, whose metrics are part of the project
+BESIDE = ("long-bands", "long-gtzan")  # runs whose values stand beside those of any other
+REFERENCES = (*BESIDE, "paper-bands")  # the largest runs, whose metrics are part of the project
 CLAIMS = "fig11_claims"  # of notebook 11
 CURVES = ("fig05_ablations", "fig05_learning_curve", "fig06_overfitting", "fig10_training")
 FIGURES = {
@@ -28,8 +29,8 @@ FIGURES = {
 
 
 def reference_runs(folder: Path) -> list[Results]:
-    """The large reference runs that the project holds, without `folder` itself."""
-    found = [paths.REFERENCES / name for name in REFERENCES]
+    """The reference runs that stand beside a run, without `folder` itself."""
+    found = [paths.REFERENCES / name for name in BESIDE]
     found = [f for f in found if f.resolve() != folder.resolve()]
     return [read_run(f) for f in found if (f / "metrics.json").is_file()]
 
