@@ -84,6 +84,20 @@ def test_augmentation_is_judged_against_the_training_without(with_copies, withou
 
 
 @pytest.mark.parametrize(
+    "distance, words",
+    [
+        (6.0, "nearer to the truth than the content itself by 25 %"),
+        (7.999, "no nearer to the truth than the content itself"),
+        (9.0, "farther from the truth than the content itself"),
+    ],
+)
+def test_a_transfer_is_judged_against_the_content_as_it_is(distance, words):
+    name = "report's design, tier 1, LSD time"
+    m = metric(name, distance, 8.0, split=claims.PAIRED, unit="dB", higher=False)
+    assert verdict(m) == words
+
+
+@pytest.mark.parametrize(
     "adamw, sgd, words",
     [
         (1.0, 0.0, "reproduced with SGD, not with AdamW"),

@@ -180,8 +180,12 @@ def _improves(f: Found) -> tuple[str, str]:
 
 
 def _nearer(f: Found) -> tuple[str, str]:
-    if f.lead < 0:
-        return "farther from the truth than the content itself", ""
+    if not f.is_ahead:
+        farther = -f.lead > _noise(f.metric)
+        return (
+            f"{'farther from' if farther else 'no nearer to'} the truth than the content itself",
+            "",
+        )
     return "nearer to the truth than the content itself by", _percent(f)
 
 
