@@ -19,7 +19,7 @@ COSINE = {
     "seeds": 1, "diverged": 0, "split": "test",
     "unit": "1", "definition": "Cosine of clips.", "trivial": 0.7,
     "trivial_name": "mean", "report": 0.9337, "n": 12, "tracks": None, "higher_is_better": True,
-    "headline": False, "notebook": "05_content_vae", "cell": None, "tolerance": 0.01,
+    "notebook": "05_content_vae", "cell": None, "tolerance": 0.01,
 }  # fmt: skip
 LSD = COSINE | {
     "name": "LSD", "value": 12.0, "unit": "dB", "report": None, "higher_is_better": False,

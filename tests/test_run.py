@@ -67,7 +67,7 @@ def test_metric_is_stored_with_all_a_reader_needs(figures):
             "tolerance": 0.01, "split": "test",
             "unit": "1", "definition": "Cosine between flattened items.", "trivial": 0.7,
             "trivial_name": "mean", "report": 0.9337, "n": 12, "tracks": None,
-            "higher_is_better": True, "headline": False, "notebook": "05_content_vae", "cell": None,
+            "higher_is_better": True, "notebook": "05_content_vae", "cell": None,
         }
     ]  # fmt: skip
 

@@ -210,7 +210,7 @@ def store(folder: Path, *, only: list[str] | None = None) -> None:
     """Make a run, or some notebooks of it, the committed reference.
 
     Metrics, figures and report page go to ``figures/<profile>-<corpus>/``, the executed notebooks to
-    ``notebooks/`` and the headlines to the README. What the reference holds of other notebooks stays.
+    ``notebooks/`` and the claims to the README. What the reference holds of other notebooks stays.
     The large runs (`report.REFERENCES`) leave the notebooks and the README as they are.
 
     Parameters

@@ -103,7 +103,6 @@ class Run:
         report: float | None = None,
         higher_is_better: bool = False,
         tracks: int | None = None,
-        headline: bool = False,
         tolerance: float | None = TOLERANCE,
     ) -> None:
         """Record one number with everything a reader needs to judge it, and write the run's JSON.
@@ -133,8 +132,6 @@ class Run:
         higher_is_better : bool
         tracks : int, optional
             Number of tracks behind the value, where it is measured on tracks.
-        headline : bool
-            Show it in the README although the report has no such value.
         tolerance : float or None
             How far the value may be from the reference run's, see `compare.agrees`; larger where short
             trainings vary from machine to machine, None for speeds, which are never compared.
@@ -148,7 +145,7 @@ class Run:
             "split": split, "unit": unit, "definition": definition,
             "trivial": _finite(trivial), "trivial_name": trivial_name,
             "report": report, "n": int(n), "tracks": tracks, "higher_is_better": higher_is_better,
-            "headline": headline, "notebook": self.notebook, "cell": _calling_cell(self.notebook),
+            "notebook": self.notebook, "cell": _calling_cell(self.notebook),
         }  # fmt: skip
         self.metrics = [m for m in self.metrics if (m["name"], m["split"]) != (name, split)]
         self.metrics.append(entry)
