@@ -218,7 +218,7 @@ CLAIMS = (
     Claim(
         "the style encoder may overfit (V), R² split by segment",
         "none", "style autoencoder, few tracks, split by segment, R2", _overfits,
-        training="as many steps by segment and by track",
+        training="fewer steps by segment than by track",
     ),
     Claim(
         "linear models: losses stay high (II.B.2), ours in dB",
