@@ -82,7 +82,9 @@ def test_a_run_leaves_notebooks_figures_metrics_and_report(smoke):
     assert speeds and speeds == {m["name"] for m in found.metrics if m["unit"] == "s/s"}
     assert {p["profile"] for p in found.provenance.values()} == {"smoke"}
     page = (smoke / "report.md").read_text()
-    assert all(f"| {m['name']} |" in page for m in found.metrics)
+    assert all(
+        f"| {m['name']} {'↑' if m['higher_is_better'] else '↓'} " in page for m in found.metrics
+    )
 
 
 def test_a_second_run_does_nothing(smoke, environment):
