@@ -133,9 +133,9 @@ def _generalises(f: Found) -> tuple[str, str]:
 
 
 def _overfits(f: Found) -> tuple[str, str]:
-    return (
-        "reproduced, with few tracks: known ones are rebuilt better" if f.is_ahead else "not found"
-    ), ""
+    if not f.is_ahead:
+        return "not found", ""
+    return "reproduced, with few tracks: known ones are rebuilt better", ""
 
 
 def _no_unit(f: Found) -> tuple[str, str]:
@@ -156,11 +156,12 @@ def _shapes(f: Found) -> tuple[str, str]:
 
 def _unstable(f: Found) -> tuple[str, str]:
     sgd = f.other("ResNet with raw scalars joined (SGD), trainings that pass")
-    fewer = [_lead(m, m["value"], m["trivial"]) < 0 for m in (f.metric, sgd)]
-    if fewer[0] == fewer[1]:
-        word = "reproduced: fewer pass than" if fewer[0] else "not reproduced: as many pass as"
-        return f"{word} without, with AdamW and with SGD", ""
-    return "reproduced with {}, not with {}".format(*("AdamW", "SGD")[:: 1 if fewer[0] else -1]), ""
+    fewer = {m["name"]: m["value"] < m["trivial"] for m in (f.metric, sgd)}
+    if len(set(fewer.values())) == 2:
+        one, other = ("AdamW", "SGD") if fewer[f.metric["name"]] else ("SGD", "AdamW")
+        return f"reproduced with {one}, not with {other}", ""
+    word = "reproduced: fewer pass than" if f.lead < 0 else "not reproduced: as many pass as"
+    return f"{word} without, with AdamW and with SGD", ""
 
 
 def _degrades(f: Found) -> tuple[str, str]:
@@ -180,13 +181,10 @@ def _improves(f: Found) -> tuple[str, str]:
 
 
 def _nearer(f: Found) -> tuple[str, str]:
-    if not f.is_ahead:
-        farther = -f.lead > _noise(f.metric)
-        return (
-            f"{'farther from' if farther else 'no nearer to'} the truth than the content itself",
-            "",
-        )
-    return "nearer to the truth than the content itself by", _percent(f)
+    if f.is_ahead:
+        return "nearer to the truth than the content itself by", _percent(f)
+    word = "farther from" if -f.lead > _noise(f.metric) else "no nearer to"
+    return f"{word} the truth than the content itself", ""
 
 
 def _solved(f: Found) -> tuple[str, str]:
@@ -269,7 +267,7 @@ def find(claim: Claim, runs: list[Results]) -> list[Found]:
     """A claim's metric on each corpus, from the first run of that corpus that holds it."""
     found = {}
     for run in runs:
-        where = REAL if _first(run)["corpus"] == "gtzan" else BANDS
+        where = REAL if run.shared["corpus"] == "gtzan" else BANDS
         metric = next((m for m in run.metrics if m["name"] == claim.name
                        and claim.split in (None, m["split"])), None)  # fmt: skip
         if where in found or metric is None or metric["value"] is None:
@@ -281,18 +279,19 @@ def find(claim: Claim, runs: list[Results]) -> list[Found]:
     return [found[where] for where in (BANDS, REAL) if where in found]
 
 
-def _first(run: Results) -> dict:
-    """Provenance of a run's first notebook: what all of them share."""
-    return next(iter(run.provenance.values()))
-
-
-def _training(claim: Claim, found: list[Found]) -> str:
-    notebook = found[0].metric["notebook"]
-    if claim.training or notebook not in TRAINING:
-        return claim.training
+def training(runs: list[Results], notebook: str) -> str:
+    """How long a notebook trains in each of these runs; nothing where it trains nothing of its own."""
+    if notebook not in TRAINING:
+        return ""
     count, unit = TRAINING[notebook]
-    counts = [count(cfg.profile(_first(f.run)["profile"])) for f in found]
+    counts = [count(cfg.profile(run.shared["profile"])) for run in runs]
     return f"{_each([f'{n:,}'.replace(',', ' ') for n in counts])} {unit}"
+
+
+def link(metric: dict, notebooks: str) -> str:
+    """Link to the cell that made a metric; `notebooks` is the path of their folder, with a slash."""
+    cell = f"#cell-id={metric['cell']}" if metric.get("cell") else ""
+    return f"[{metric['notebook'][:2]}]({notebooks}{metric['notebook']}.ipynb{cell})"
 
 
 def _verdict(claim: Claim, found: list[Found]) -> str:
@@ -326,11 +325,11 @@ def rows(runs: list[Results], *, notebooks: str) -> list[list[str]]:
         values = {f.where: number(f.metric["value"]) for f in found}
         trivial = _each([number(f.metric["trivial"]) for f in found])
         m = found[0].metric
-        cell = f"#cell-id={m['cell']}" if m.get("cell") else ""
         made.append([
             claim.text, claim.report, values.get(BANDS, "none"), values.get(REAL, "none"),
-            f"{trivial} {m['trivial_name']}", _training(claim, found), _verdict(claim, found),
-            f"[{m['notebook'][:2]}]({notebooks}{m['notebook']}.ipynb{cell})",
+            f"{trivial} {m['trivial_name']}",
+            claim.training or training([f.run for f in found], m["notebook"]),
+            _verdict(claim, found), link(m, notebooks),
         ])  # fmt: skip
     return made
 

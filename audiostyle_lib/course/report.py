@@ -9,7 +9,6 @@ import os
 from pathlib import Path
 from urllib.parse import quote
 
-from .. import config as cfg
 from .. import paths
 from . import claims, compare
 from .prose import markdown_table
@@ -37,7 +36,7 @@ def reference_runs(folder: Path) -> list[Results]:
 
 def summary(run: Results) -> str:
     """One line: profile, corpus and its tracks, seeds, device and the notebooks' wall time together."""
-    first = next(iter(run.provenance.values()))
+    first = run.shared
     seconds = sum(p["wall_seconds"] for p in run.provenance.values())
     more = first.get("seeds", 1) - 1
     tracks = first.get("tracks", {})  # which older runs did not write
@@ -56,15 +55,10 @@ def _trivial(m: dict) -> str:
 
 
 def _reference(metric: dict, run: Results) -> str:
-    theirs = run.find(metric)
+    theirs = run.find(metric["name"], metric["split"])
     if theirs is None:
         return ""
     return f"{shown(theirs)} ({number(theirs['trivial'])})"
-
-
-def _link(m: dict, notebooks: str) -> str:
-    cell = f"#cell-id={m['cell']}" if m.get("cell") else ""
-    return f"[{m['notebook'][:2]}]({notebooks}{m['notebook']}.ipynb{cell})"
 
 
 def table(
@@ -95,7 +89,7 @@ def table(
         better = "↑" if m["higher_is_better"] else "↓"
         row = [f"{m['name']} {better} {m['unit']}", f"{m['split']}, {tracks}", number(m["report"])]
         row += [shown(m), _trivial(m), *(_reference(m, r) for r in references)]
-        rows.append([*row, _link(m, notebooks)])
+        rows.append([*row, claims.link(m, notebooks)])
     return header, rows
 
 
@@ -129,11 +123,8 @@ HOW_TO_READ_ALL = (
 
 
 def _training(run: Results, notebook: str) -> str:
-    if notebook not in claims.TRAINING:
-        return ""
-    count, unit = claims.TRAINING[notebook]
-    n = count(cfg.profile(next(iter(run.provenance.values()))["profile"]))
-    return f"Trained for {n} {unit} in `{run.name}`, where a row names no other length."
+    length = claims.training([run], notebook)
+    return length and f"Trained for {length} in `{run.name}`, where a row names no other length."
 
 
 def page(folder: Path) -> str:

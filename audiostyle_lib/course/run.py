@@ -26,8 +26,31 @@ VERSIONS_OF = ("torch", "torchaudio", "librosa", "numpy", "symusic", "lightning-
 TOLERANCE = 0.01  # of a metric, unless its notebook says otherwise; `compare.agrees` says of what
 
 
+class _Recorded:
+    """What has a list of `metrics`, found by name and split."""
+
+    metrics: list[dict]
+
+    def find(self, name: str, split: str) -> dict | None:
+        """The metric of a name and split, None if there is none."""
+        return next((m for m in self.metrics if (m["name"], m["split"]) == (name, split)), None)
+
+    def metric(self, name: str, split: str = "test") -> dict:
+        """The metric of a name and split, as `Run.record_metric` describes it.
+
+        Raises
+        ------
+        KeyError
+            If there is none.
+        """
+        found = self.find(name, split)
+        if found is None:
+            raise KeyError(f"no metric {name!r} of split {split!r}")
+        return found
+
+
 @dataclass
-class Run:
+class Run(_Recorded):
     """One notebook's part of a run; `folder` is that of the whole run."""
 
     notebook: str
@@ -153,16 +176,6 @@ class Run:
             self.folder / "metrics" / f"{self.notebook}.json", self.metrics, self.provenance()
         )
 
-    def metric(self, name: str, split: str = "test") -> dict:
-        """The entry that this notebook has recorded under a name, as `record_metric` describes it.
-
-        Raises
-        ------
-        KeyError
-            If there is none.
-        """
-        return _metric(self.metrics, name, split)
-
     def provenance(self) -> dict:
         """Where a result comes from.
 
@@ -260,34 +273,17 @@ def _finite(value: float | None) -> float | None:
 
 
 @dataclass(frozen=True)
-class Results:
+class Results(_Recorded):
     """Metrics and provenance that one run has left."""
 
     name: str  # "<profile>-<corpus>"
     metrics: list[dict]  # in the order of the notebooks
     provenance: dict[str, dict]  # by notebook
 
-    def find(self, metric: dict) -> dict | None:
-        """The run's own value of a metric of another run: the same name and split."""
-        key = (metric["name"], metric["split"])
-        return next((m for m in self.metrics if (m["name"], m["split"]) == key), None)
-
-    def metric(self, name: str, split: str = "test") -> dict:
-        """The metric of a name and split.
-
-        Raises
-        ------
-        KeyError
-            If there is none.
-        """
-        return _metric(self.metrics, name, split)
-
-
-def _metric(metrics: list[dict], name: str, split: str) -> dict:
-    for m in metrics:
-        if (m["name"], m["split"]) == (name, split):
-            return m
-    raise KeyError(f"no metric {name!r} of split {split!r}")
+    @property
+    def shared(self) -> dict:
+        """Provenance that the notebooks of a run share, such as its profile and corpus."""
+        return next(iter(self.provenance.values()))
 
 
 def read_run(folder: Path) -> Results:
