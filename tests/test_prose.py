@@ -9,19 +9,16 @@ import pytest
 from audiostyle_lib import paths
 from audiostyle_lib.config import AudioConfig
 from audiostyle_lib.course.plots import TOP_DB
+from audiostyle_lib.course.prose import MAX_COLUMNS
 from audiostyle_lib.signal.features import FLOOR_DB
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("[01]*.ipynb"))
 MAX_LINES = 25  # of an output, which is to be read at a glance
-MAX_COLUMNS = 8
 HIDDEN = {"bookkeeping", "prose", "solution"}  # tags of cells whose source is collapsed
 # Those that the report prints about its own results and settings, and that are not in our code.
 REPORT = {0.0414, 0.1431, 0.6797, 0.9294, 0.9337, 0.95, 0.9596, 0.9759, 0.98, 14, 30}
-PARAMETERS = {
-    *AudioConfig().to_dict().values(),
-    -FLOOR_DB,
-    TOP_DB,
-}  # of the front end and its plots
+# Of the front end and its plots.
+PARAMETERS = {*AudioConfig().to_dict().values(), -FLOOR_DB, TOP_DB}
 NUMBER = re.compile(r"(?<![\w.,])[-−+]?(\d{1,3}(?:[\u202f\u00a0 ]\d{3})+|\d+)?(\.\d+)?(?![\w])")
 # What a number in a text can be besides a result.
 NOT_A_RESULT = (

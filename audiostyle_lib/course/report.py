@@ -109,12 +109,21 @@ def figure_grid(sources: dict[str, str]) -> str:
     return f"<table>{rows}</table>"
 
 
-HOW_TO_READ = (
-    "*Report*: the value in *Style Transfer in Audio*, with its section. *Trivial predictor*: the named "
-    "rule on the same data; a model means something only where it is better. *bands* is rendered music, "
-    "*real clips* are recordings from GTZAN. *cell* opens the notebook at the cell that made the number "
-    "(JupyterLab)."
-)
+def how_to_read(runs: list[Results]) -> str:
+    """What the columns of the claims are, with how many recordings the real clips are."""
+    real = next((r.shared for r in runs if r.shared["corpus"] == "gtzan"), {})
+    n_tracks = sum(real.get("tracks", {}).values())
+    return (
+        "*Report*: the value in *Style Transfer in Audio*, with its section. *Bands* is rendered music, "
+        f"*real clips* are {n_tracks} recordings from GTZAN; two numbers in a cell are for these two. "
+        "*None*: the report gives no number, or nothing was measured there, as recordings have no true "
+        "result of a transfer. *Trivial predictor*: the named rule on the same data; a model means "
+        "something only where it is better. *Cell* opens the notebook at the cell that made the number "
+        "(JupyterLab). The plot shows the same values on one scale: how much of the trivial predictor's "
+        "error is gone."
+    )
+
+
 HOW_TO_READ_ALL = (
     "In the columns of the reference runs the trivial predictor's value stands in parentheses. *±*: "
     "sample standard deviation over seeds; all trainings of a run share its tracks, so it says nothing "
@@ -139,7 +148,7 @@ def page(folder: Path) -> str:
     parts = ["# Results", f"This run: {summary(run)}."]
     parts += [f"Beside it, `{r.name}`: {summary(r)}." for r in references]
     parts += [markdown_table(claims.HEADER, claims.rows([run, *references], notebooks=notebooks))]
-    parts += [HOW_TO_READ]
+    parts += [how_to_read([run, *references])]
     if f"{CLAIMS}.png" in figures:
         parts += [f"![The claims as skill scores]({CLAIMS}.png)"]
     if folder.parent != paths.REFERENCES:
@@ -186,7 +195,7 @@ def update_readme(folder: Path, readme: Path | None = None) -> None:
     after = rest.split(END)[1]
     rows = claims.rows(runs, notebooks="notebooks/")
     lines = [f"`{r.name}`: {summary(r)}." for r in runs]
-    lines += [markdown_table(claims.HEADER, rows), HOW_TO_READ]
+    lines += [markdown_table(claims.HEADER, rows), how_to_read(runs)]
     lines += [f"![The claims as skill scores](figures/{folder.name}/{CLAIMS}.png)"]
     shown = "\n\n".join(lines)
     with paths.written_beside(readme) as temporary:

@@ -64,7 +64,7 @@ def _report(bar, label: str, epoch: int, epochs: int, latest: dict, seconds: flo
     """Say how far a training is, in a line that the next one takes the place of."""
     if bar is not None:
         bar.update(1)
-        bar.set_postfix({k: f"{v:.4g}" for k, v in latest.items()})
+        bar.set_postfix_str(_values(latest))
         return
     left = seconds * (epochs - epoch)
     line = f"{label} epoch {epoch}/{epochs}: {_values(latest)}, {left:.0f} s left"
