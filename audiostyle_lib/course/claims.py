@@ -156,11 +156,11 @@ def _shapes(f: Found) -> tuple[str, str]:
 
 def _unstable(f: Found) -> tuple[str, str]:
     sgd = f.other("ResNet with raw scalars joined (SGD), trainings that pass")
-    fewer = {m["name"]: m["value"] < m["trivial"] for m in (f.metric, sgd)}
-    if len(set(fewer.values())) == 2:
-        one, other = ("AdamW", "SGD") if fewer[f.metric["name"]] else ("SGD", "AdamW")
+    adamw_fails, sgd_fails = (m["value"] < m["trivial"] for m in (f.metric, sgd))
+    if adamw_fails != sgd_fails:
+        one, other = ("AdamW", "SGD") if adamw_fails else ("SGD", "AdamW")
         return f"reproduced with {one}, not with {other}", ""
-    word = "reproduced: fewer pass than" if f.lead < 0 else "not reproduced: as many pass as"
+    word = "reproduced: fewer pass than" if adamw_fails else "not reproduced: as many pass as"
     return f"{word} without, with AdamW and with SGD", ""
 
 
@@ -268,8 +268,7 @@ def find(claim: Claim, runs: list[Results]) -> list[Found]:
     found = {}
     for run in runs:
         where = REAL if run.shared["corpus"] == "gtzan" else BANDS
-        metric = next((m for m in run.metrics if m["name"] == claim.name
-                       and claim.split in (None, m["split"])), None)  # fmt: skip
+        metric = run.find(claim.name, claim.split)
         if where in found or metric is None or metric["value"] is None:
             continue
         if claim.against:

@@ -31,9 +31,10 @@ class _Recorded:
 
     metrics: list[dict]
 
-    def find(self, name: str, split: str) -> dict | None:
-        """The metric of a name and split, None if there is none."""
-        return next((m for m in self.metrics if (m["name"], m["split"]) == (name, split)), None)
+    def find(self, name: str, split: str | None) -> dict | None:
+        """The metric of a name and split (the first of the name if that is None), None without one."""
+        named = (m for m in self.metrics if m["name"] == name)
+        return next((m for m in named if split in (None, m["split"])), None)
 
     def metric(self, name: str, split: str = "test") -> dict:
         """The metric of a name and split, as `Run.record_metric` describes it.
