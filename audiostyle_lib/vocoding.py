@@ -17,7 +17,7 @@ from .config import AudioConfig, require_same_front_end
 from .models import checkpoint
 from .models.vocos import Vocos
 from .paths import PRETRAINED
-from .signal import features, mel_inversion, phase_recovery
+from .signal import features, frames, mel_inversion, phase_recovery
 
 DEFAULT_MODEL = PRETRAINED / "vocoder.safetensors"
 MOMENTUM = 0.99
@@ -169,7 +169,7 @@ def griffin_lim(
         found = [
             phase_recovery.griffin_lim(x.numpy().T, **settings, **steps) for x in magnitude * unit
         ]
-        return torch.from_numpy(np.stack([phase_recovery.istft(x, **settings) for x in found]))
+        return torch.from_numpy(np.stack([frames.istft(x, **settings) for x in found]))
     return _griffin_lim_batched(magnitude, unit, config, n_samples, iterations, momentum)
 
 
@@ -306,7 +306,7 @@ def _in_blocks(
             break
         spectrum = to_spectrum(log_mel_db, first, stop, kept)
         begin = len(kept) // 2 * hop  # the middle of the shared frames
-        piece = phase_recovery.istft(spectrum, **_stft_sizes(config), n_samples=n)
+        piece = frames.istft(spectrum, **_stft_sizes(config), n_samples=n)
         waveform[first * hop + begin : first * hop + n] = piece[begin:]
         end = start + BLOCK_FRAMES - first
         kept = spectrum[end - OVERLAP_FRAMES : end]

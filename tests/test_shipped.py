@@ -86,7 +86,7 @@ import numpy as np, torch
 from audiostyle_lib import vocoding
 from audiostyle_lib.config import AudioConfig
 from audiostyle_lib.evaluation import pitch
-from audiostyle_lib.signal import features, phase_recovery
+from audiostyle_lib.signal import features, frames
 config = AudioConfig()
 t = np.arange(66150) / config.sample_rate
 x = sum(np.sin(2 * np.pi * f * t) * np.exp(-2 * (t % 0.5)) for f in (220, 277, 330)) * 0.2
@@ -94,7 +94,7 @@ x = (x + 0.01 * np.random.default_rng(0).standard_normal(len(t))).astype(np.floa
 log_mel = features.log_mel(torch.from_numpy(x)[None], config)
 found = {v: vocoding.mel_to_waveform(log_mel, config, vocoder=v)[0].numpy()
          for v in vocoding.FROM_LOG_MEL}
-found["stft"] = phase_recovery.stft(x, config.n_fft, config.hop_length)
+found["stft"] = frames.stft(x, config.n_fft, config.hop_length)
 found["pitch"] = pitch.piano_roll(x, config)
 found["threads"] = np.array(torch.get_num_threads())
 np.savez(sys.argv[1], **found)
@@ -117,7 +117,9 @@ def test_compiled_code_gives_the_same_on_two_threads(tmp_path):
     assert int(found["1"].pop("threads")) == 1 and int(found["2"].pop("threads")) == 2
     for name, one in found["1"].items():
         assert np.isfinite(one).all() and np.abs(one).max() > 0, name
-        np.testing.assert_allclose(found["2"][name], one, atol=1e-4, err_msg=name)
+        # two FFT libraries in float32, and an iteration that adds up what they differ by
+        atol = 1e-3 if name == "griffin_lim" else 1e-4
+        np.testing.assert_allclose(found["2"][name], one, atol=atol, err_msg=name)
 
 
 # The benchmark through the command line -----------------------------------------------------------

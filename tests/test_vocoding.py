@@ -18,7 +18,7 @@ from audiostyle_lib import vocoding
 from audiostyle_lib.config import AudioConfig, ConfigMismatchError
 from audiostyle_lib.evaluation import metrics
 from audiostyle_lib.models.vocos import Vocos
-from audiostyle_lib.signal import audio, features, mel_inversion, phase_recovery
+from audiostyle_lib.signal import audio, features, frames, mel_inversion, phase_recovery
 
 
 def one(waveform: np.ndarray) -> torch.Tensor:
@@ -184,13 +184,13 @@ def test_griffin_lim_repeats_with_its_seed(clip, config):
 def test_griffin_lim_draws_phases_from_the_whole_circle(config, monkeypatch):
     """A quarter of all lies in each quadrant, unlike where only the first one is drawn from."""
     drawn = []
-    istft = phase_recovery.istft
+    istft = frames.istft
 
     def seen(spectrum, **settings):
         drawn.append(torch.from_numpy(spectrum))
         return istft(spectrum, **settings)
 
-    monkeypatch.setattr(phase_recovery, "istft", seen)
+    monkeypatch.setattr(frames, "istft", seen)
     vocoding.griffin_lim(torch.full((1, 1025, 40), 2.0), config, n_samples=20_000, iterations=0)
     (spectrum,) = drawn
     assert_close(spectrum.abs(), torch.full((40, 1025), 2.0))
@@ -207,10 +207,10 @@ def test_griffin_lim_draws_phases_from_the_whole_circle(config, monkeypatch):
 def test_stft_with_frames_first_is_the_stft(n_samples, n_fft):
     x = np.random.default_rng(n_samples).uniform(-1, 1, n_samples).astype(np.float32)
     sizes = {"n_fft": n_fft, "hop_length": n_fft // 4}
-    found = phase_recovery.stft(x, **sizes)
+    found = frames.stft(x, **sizes)
     expected = librosa.stft(x, n_fft=n_fft, hop_length=n_fft // 4, pad_mode="constant").T
     np.testing.assert_allclose(found, expected, atol=2e-4)
-    back = phase_recovery.istft(found, **sizes, n_samples=n_samples)
+    back = frames.istft(found, **sizes, n_samples=n_samples)
     covered = min(n_samples, (len(found) - 1) * n_fft // 4 + n_fft // 4)
     np.testing.assert_allclose(back[:covered], x[:covered], atol=1e-4)
 
@@ -253,7 +253,7 @@ def test_heap_integration_is_a_better_start_than_chance(clip, config):
 
 def test_heap_integration_keeps_known_phases_and_continues_them(clip):
     x = clip(1.0)
-    spectrum = phase_recovery.stft(x, 2048, 512)
+    spectrum = frames.stft(x, 2048, 512)
     settings_ = {"n_fft": 2048, "hop_length": 512}
     angle = phase_recovery.heap_integration(
         np.abs(spectrum), known=np.angle(spectrum[:8]), **settings_
@@ -267,7 +267,7 @@ def test_heap_integration_keeps_known_phases_and_continues_them(clip):
 def test_momentum_goes_on_from_the_step_before(clip, config):
     """`rebuilt` - factor `previous`, scaled; `previous` is replaced."""
     x = clip(0.3)
-    spectrum = phase_recovery.stft(x, 2048, 512)
+    spectrum = frames.stft(x, 2048, 512)
     mel = features.mel_power(features.stft(one(x), config).abs() ** 2, config)[0].numpy().T
     mel = np.ascontiguousarray(mel)
     previous, found = 0.5 * spectrum, np.empty_like(spectrum)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torchaudio.functional import create_dct
 
 from ..config import AudioConfig
+from . import frame_features
 from .audio import as_waveform, rms_dbfs
 
 LEVEL_DBFS = -20.0  # at which networks and distances hear every clip
@@ -54,6 +55,26 @@ def _chroma_basis(config: AudioConfig, device: str) -> Tensor:
 @torch.inference_mode(False)
 def _dct_basis(config: AudioConfig, device: str) -> Tensor:
     return create_dct(config.n_mfcc, config.n_mels, norm="ortho").T.to(device)  # (n_mfcc, n_mels)
+
+
+@lru_cache(maxsize=16)
+def _on_cpu(config: AudioConfig) -> dict:
+    """The constants of `frame_features.describe`."""
+    sizes = {"n_fft": config.n_fft, "hop_length": config.hop_length}
+    banks = {"mel": _mel_basis(config, "cpu"), "chroma": _chroma_basis(config, "cpu")}
+    return sizes | {
+        **{name: frame_features.sparse_rows(bank.numpy()) for name, bank in banks.items()},
+        "contrast": _contrast_bands(config),
+        "frequency": frequencies(config)[:, 0].numpy(),
+        "rolloff": ROLLOFF,
+        "amin": 1e-10,
+    }
+
+
+def _without_gradient_on_cpu(waveform: Tensor) -> bool:
+    return waveform.device.type == "cpu" and not (
+        waveform.requires_grad and torch.is_grad_enabled()
+    )
 
 
 def _as_batch(waveform: Tensor) -> Tensor:
@@ -155,7 +176,15 @@ def log_mel(waveform: Tensor, config: AudioConfig) -> Tensor:
     ValueError
         As of `stft`.
     """
-    return power_to_db(mel_power(stft(waveform, config).abs() ** 2, config), amin=config.amin)
+    waveform = _as_batch(waveform)
+    if not _without_gradient_on_cpu(waveform):
+        return power_to_db(mel_power(stft(waveform, config).abs() ** 2, config), amin=config.amin)
+    settings = {name: _on_cpu(config)[name] for name in ("n_fft", "hop_length")}
+    mels = [
+        frame_features.mel_power(clip, _on_cpu(config)["mel"], **settings)
+        for clip in waveform.detach().contiguous().numpy()
+    ]
+    return power_to_db(torch.from_numpy(np.stack(mels)), amin=config.amin).mT.contiguous()
 
 
 def log_mel_at_level(
@@ -191,8 +220,8 @@ def log_mel_at_level(
     """
     waveform = as_waveform(waveform, what="the clip", config=config)
     scaled = waveform * np.float32(10 ** ((LEVEL_DBFS - rms_dbfs(waveform)) / 20))
-    power = stft(torch.from_numpy(scaled).to(device)[None], config).abs() ** 2
-    return power_to_db(mel_power(power, config), amin=config.amin, top_db=top_db)
+    found = log_mel(torch.from_numpy(scaled).to(device)[None], config)
+    return found if top_db is None else found.clamp_min(found.max() - top_db)
 
 
 def mfcc(log_mel_db: Tensor, config: AudioConfig, *, top_db: float | None = TOP_DB) -> Tensor:
@@ -254,26 +283,39 @@ def spectral_flatness(power: Tensor, *, amin: float = 1e-10) -> Tensor:
     return power.log().mean(dim=1, keepdim=True).exp() / power.mean(dim=1, keepdim=True)
 
 
+@lru_cache(maxsize=16)
+def _contrast_bands(config: AudioConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """First bin, the bin after the last one, and 2 % of the bins, of each band, as in librosa."""
+    f = frequencies(config)[:, 0].numpy()
+    edges = np.concatenate([[0.0], CONTRAST_F_MIN * 2.0 ** np.arange(CONTRAST_BANDS + 1)])
+    bands = []
+    for band, (low, high) in enumerate(pairwise(edges)):
+        bins = np.flatnonzero((f >= low) & (f <= high))
+        first = bins[0] - (band > 0)  # librosa's bands overlap their lower neighbour by one bin
+        last = len(f) - 1 if band == CONTRAST_BANDS else bins[-1]
+        count = max(int(np.rint(CONTRAST_QUANTILE * (last - first + 1))), 1)
+        bands.append((first, last + 1 if band == CONTRAST_BANDS else last, count))
+    first, stop, count = np.array(bands).T.copy()
+    return first, stop, count
+
+
+def _contrast(peak: Tensor, valley: Tensor) -> Tensor:
+    return power_to_db(peak, top_db=TOP_DB) - power_to_db(valley, top_db=TOP_DB)
+
+
 def spectral_contrast(magnitude: Tensor, config: AudioConfig) -> Tensor:
     """Peak minus valley in dB of octave bands above 200 Hz, (B, 7, T) (Jiang et al., ICME 2002).
 
     Peak and valley are the means of the top and bottom 2 % of each band's magnitudes.
     """
-    f = frequencies(config)[:, 0].numpy()
-    edges = np.concatenate([[0.0], CONTRAST_F_MIN * 2.0 ** np.arange(CONTRAST_BANDS + 1)])
     by_frame = magnitude.transpose(1, 2).contiguous()  # topk is fast along the last axis only
     peaks, valleys = [], []
-    for band, (low, high) in enumerate(pairwise(edges)):
-        bins = np.flatnonzero((f >= low) & (f <= high))
-        first = bins[0] - (band > 0)  # librosa's bands overlap their lower neighbour by one bin
-        last = len(f) - 1 if band == CONTRAST_BANDS else bins[-1]
-        n = max(int(np.rint(CONTRAST_QUANTILE * (last - first + 1))), 1)
-        stop = last + 1 if band == CONTRAST_BANDS else last
+    for first, stop, n in zip(*_contrast_bands(config), strict=True):
         inside = by_frame[..., first:stop]
         valleys.append(inside.topk(n, largest=False).values.mean(dim=-1))
         peaks.append(inside.topk(n).values.mean(dim=-1))
     peak, valley = torch.stack(peaks, 1), torch.stack(valleys, 1)
-    return power_to_db(peak, top_db=TOP_DB) - power_to_db(valley, top_db=TOP_DB)
+    return _contrast(peak, valley)
 
 
 def chroma(power: Tensor, config: AudioConfig) -> Tensor:
@@ -281,7 +323,10 @@ def chroma(power: Tensor, config: AudioConfig) -> Tensor:
 
     C comes first, each frame's maximum is 1, and the tuning is A = 440 Hz.
     """
-    raw = _chroma_basis(config, str(power.device)) @ power
+    return _with_peak_1(_chroma_basis(config, str(power.device)) @ power)
+
+
+def _with_peak_1(raw: Tensor) -> Tensor:
     peak = raw.amax(dim=1, keepdim=True)
     return raw / torch.where(peak > torch.finfo(raw.dtype).tiny, peak, 1.0)
 
@@ -360,6 +405,23 @@ def tempo(log_mel_db: Tensor, config: AudioConfig) -> np.ndarray:
     )
 
 
+def _described_on_cpu(waveform: Tensor, config: AudioConfig) -> tuple[Tensor, dict[str, Tensor]]:
+    """Mel spectrogram (B, n_mels, T) and `descriptors` of waveforms (B, n_samples)."""
+    clips = [
+        frame_features.describe(clip, **_on_cpu(config))
+        for clip in waveform.detach().contiguous().numpy()
+    ]
+    found = {name: torch.from_numpy(np.stack([c[name] for c in clips])).mT for name in clips[0]}
+    return found["mel"], {
+        "zero_crossing_rate": zero_crossing_rate(waveform, config),
+        **{name: found[name] for name in ("centroid", "bandwidth", "rolloff")},
+        "contrast": _contrast(found["peaks"], found["valleys"]),
+        "flatness": found["flatness"],
+        "rms": rms(waveform, config),
+        "chroma": _with_peak_1(found["chroma"]),
+    }
+
+
 def style_features(waveform: Tensor, config: AudioConfig) -> Tensor:
     """MFCC and descriptors of each frame, one below the other: the style encoder's input.
 
@@ -380,9 +442,14 @@ def style_features(waveform: Tensor, config: AudioConfig) -> Tensor:
     Flatness and RMS are converted to dB, because they span several decades: otherwise a few loud or noisy
     frames would decide their variance.
     """
-    spectrum = stft(waveform, config)
-    mel_db = power_to_db(mel_power(spectrum.abs() ** 2, config), amin=config.amin)
-    rows = descriptors(waveform, spectrum, config)
+    waveform = _as_batch(waveform)
+    if _without_gradient_on_cpu(waveform):
+        mel, rows = _described_on_cpu(waveform, config)
+    else:
+        spectrum = stft(waveform, config)
+        mel = mel_power(spectrum.abs() ** 2, config)
+        rows = descriptors(waveform, spectrum, config)
+    mel_db = power_to_db(mel, amin=config.amin)
     rows["flatness"] = power_to_db(rows["flatness"], amin=config.amin)
     rows["rms"] = power_to_db(rows["rms"] ** 2, amin=config.amin)
     return torch.cat([mfcc(mel_db, config), *rows.values()], dim=1)
