@@ -8,9 +8,10 @@ track, never by segment. Shown in ``notebooks/01_data.ipynb``; every notebook re
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ GENRES = bands.GENRES
 SUFFIXES = {".wav", ".au", ".flac", ".mp3"}
 LAYOUTS = ("", "genres", "genres_original", "Data/genres_original")
 SHORT_SECONDS = 30.0  # the nominal length of a GTZAN clip; a manifest states its own
+FULL_SCALE = np.float32(2**15)  # of 16 bits
 #: Copies of a clip may differ by this where one of them was rounded to 16 bits. Full scale is 1.
 COPY_TOLERANCE = 2 / 2**15
 
@@ -349,6 +351,22 @@ def _split_as_in(manifest: dict, tracks: list[Track], root: Path) -> list[Track]
     return [replace(t, split=split_of[f]) for t, f in zip(tracks, files, strict=True)]
 
 
+def listing(folder: Path) -> str:
+    """Hash over the paths, sizes and times of change of a corpus's files, none of which is read.
+
+    Parameters
+    ----------
+    folder : Path
+        The corpus, in any of the layouts of `find_root`.
+    """
+    root = find_root(folder)
+    files = [f for f in root.glob("*/*") if f.suffix.lower() in SUFFIXES and f.is_file()]
+    files += root.glob("manifest.json")
+    stats = [(f.relative_to(root).as_posix(), f.stat()) for f in sorted(files)]
+    lines = "".join(f"{name} {stat.st_size} {stat.st_mtime_ns}\n" for name, stat in stats)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
 def bands_folder(profile: Profile, *, seed: int = 0) -> Path:
     """Where the embedded corpus of this profile and seed is rendered."""
     return (
@@ -363,6 +381,60 @@ def resolve(corpus: str) -> str:
     if corpus not in ("bands", "gtzan"):
         raise ValueError(f"unknown corpus {corpus!r}: choose bands, gtzan or auto")
     return corpus
+
+
+def _folder(corpus: str, profile: Profile, seed: int) -> Path:
+    if corpus == "bands":
+        return bands_folder(profile, seed=seed)
+    folder = paths.gtzan()
+    if folder is None:
+        raise FileNotFoundError(
+            f"no GTZAN at {paths.data() / 'gtzan'}. It cannot be shipped (it has no licence): put the "
+            "folder with the ten genre folders there, or set AUDIOSTYLE_GTZAN to it"
+        )
+    return folder
+
+
+def open_again(corpus: str, *, profile: Profile, seed: int, memory: Path) -> Corpus:
+    """`open_corpus`, which reads every file, only if one has changed since `memory` was written.
+
+    Parameters
+    ----------
+    corpus, profile, seed
+        As of `open_corpus`.
+    memory : Path
+        A JSON file, written where it is missing or outdated.
+
+    Returns
+    -------
+    Corpus
+    """
+    corpus = resolve(corpus)
+    folder = _folder(corpus, profile, seed)
+
+    def state() -> list:
+        files = listing(folder) if folder.is_dir() else None
+        return [corpus, bands.corpus.VERSION, profile.clips_per_genre, seed, files]
+
+    if memory.is_file():
+        known = json.loads(memory.read_text())
+        if known["state"] == state():
+            return _from_json(known["corpus"])
+    opened = open_corpus(corpus, profile=profile, seed=seed)
+    with paths.written_beside(memory) as temporary:
+        content = {"state": state(), "corpus": asdict(opened)}
+        temporary.write_text(json.dumps(content, default=str))
+    return opened
+
+
+def _from_json(content: dict) -> Corpus:
+    def track(t: dict) -> Track:
+        copy_of = t["copy_of"] and Path(t["copy_of"])
+        return Track(**{**t, "path": Path(t["path"]), "copy_of": copy_of})
+
+    tracks = tuple(track(t) for t in content["tracks"])
+    faults = tuple(Fault(**f) for f in content["faults"])
+    return Corpus(**{**content, "root": Path(content["root"]), "tracks": tracks, "faults": faults})
 
 
 def open_corpus(
@@ -397,8 +469,8 @@ def open_corpus(
         If it is GTZAN and not there.
     """
     corpus = resolve(corpus)
+    folder = _folder(corpus, profile, seed)
     if corpus == "bands":
-        folder = bands_folder(profile, seed=seed)
         bands.write_corpus(
             folder,
             clips_per_genre=profile.clips_per_genre,
@@ -407,12 +479,6 @@ def open_corpus(
             progress=progress,
         )
         return read_folder(folder, name="bands")
-    folder = paths.gtzan()
-    if folder is None:
-        raise FileNotFoundError(
-            f"no GTZAN at {paths.data() / 'gtzan'}. It cannot be shipped (it has no licence): put the "
-            "folder with the ten genre folders there, or set AUDIOSTYLE_GTZAN to it"
-        )
     return read_folder(folder, name="gtzan", clips_per_genre=profile.clips_per_genre, seed=seed)
 
 
@@ -431,9 +497,23 @@ def read_clip(track: Track, *, config: AudioConfig, seconds: float) -> np.ndarra
     np.ndarray [shape=(round(seconds * config.sample_rate),)]
         float32, mono.
     """
-    waveform = audio.read_audio(track.path, config=config)
+    waveform = _decoded(track, config)
     n_samples = round(seconds * config.sample_rate)
     return np.pad(waveform[:n_samples], (0, max(0, n_samples - len(waveform))))
+
+
+def _decoded(track: Track, config: AudioConfig) -> np.ndarray:
+    """A track's waveform as float32, decoded and resampled once and then kept beside the corpora."""
+    file = paths.data() / "decoded" / f"{track.sha256[:32]}-{config.sample_rate}.npy"
+    if file.is_file():
+        kept = np.load(file)
+        return kept if kept.dtype == np.float32 else kept.astype(np.float32) / FULL_SCALE
+    waveform = audio.read_audio(track.path, config=config)
+    pcm = np.round(waveform * FULL_SCALE).clip(-FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+    is_exact = np.array_equal(pcm.astype(np.float32) / FULL_SCALE, waveform)
+    with paths.written_beside(file) as temporary:
+        np.save(temporary, pcm if is_exact else waveform)
+    return waveform
 
 
 def load_waveforms(

@@ -18,15 +18,17 @@ from torchaudio.datasets import gtzan as torchaudio_gtzan
 from audiostyle_lib import config as cfg
 from audiostyle_lib import corpora
 from audiostyle_lib.corpora import GENRES, Track
+from audiostyle_lib.signal import audio
 
 RATE = 22_050
 
 
-def put(folder: Path, genre: str, number: int, samples, *, suffix=".wav", rate=RATE) -> Path:
+def put(
+    folder: Path, genre: str, number: int, samples, *, suffix=".wav", rate=RATE, subtype=None
+) -> Path:
     path = folder / genre / f"{genre}.{number:05d}{suffix}"
     path.parent.mkdir(parents=True, exist_ok=True)
-    subtype = {".wav": "FLOAT"}.get(suffix)
-    sf.write(path, samples, rate, subtype=subtype)
+    sf.write(path, samples, rate, subtype=subtype or {".wav": "FLOAT"}.get(suffix))
     return path
 
 
@@ -353,6 +355,42 @@ def test_auto_takes_gtzan_where_it_is(tmp_path, monkeypatch, tone):
     assert corpora.resolve("auto") == "gtzan"
     corpus = corpora.open_corpus("auto", profile=cfg.profile("smoke"))
     assert (corpus.name, len(corpus.tracks)) == ("gtzan", 4), "smoke takes 4 clips a genre"
+
+
+@pytest.fixture
+def small_gtzan(tmp_path, monkeypatch, tone):
+    """A GTZAN of six clips, 16 bits and one of 24, and a folder for what is decoded."""
+    monkeypatch.setenv("AUDIOSTYLE_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("AUDIOSTYLE_GTZAN", str(tmp_path / "gtzan"))
+    for number in range(6):
+        put(tmp_path / "gtzan", "pop", number, tone(400 + number, 0.3), subtype="PCM_16")
+    return tmp_path
+
+
+def test_a_corpus_is_read_again_only_if_a_file_has_changed(small_gtzan, monkeypatch, tone):
+    again = {"profile": cfg.profile("quick"), "seed": 0, "memory": small_gtzan / "corpus.json"}
+    first = corpora.open_again("gtzan", **again)
+    assert first == corpora.open_corpus("gtzan", profile=cfg.profile("quick"))
+    with monkeypatch.context() as patch:
+        patch.setattr(corpora, "scan", None)
+        assert corpora.open_again("gtzan", **again) == first
+        with pytest.raises(TypeError):  # another profile is read anew
+            corpora.open_again("gtzan", **(again | {"profile": cfg.profile("smoke")}))
+    put(small_gtzan / "gtzan", "pop", 6, tone(500, 0.3))
+    assert len(corpora.open_again("gtzan", **again).tracks) == 7
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
+def test_a_clip_is_decoded_once_and_stays_exact(small_gtzan, config, monkeypatch, subtype):
+    noise = 0.3 * np.random.default_rng(0).standard_normal(9000).astype(np.float32)
+    put(small_gtzan / "gtzan", "pop", 0, noise, subtype=subtype)
+    track = corpora.read_folder(small_gtzan / "gtzan", name="gtzan").tracks[0]
+    first = corpora.read_clip(track, config=config, seconds=0.5)
+    np.testing.assert_array_equal(first[:9000], audio.read_audio(track.path, config=config))
+    monkeypatch.setattr(audio, "read_audio", None)
+    np.testing.assert_array_equal(corpora.read_clip(track, config=config, seconds=0.5), first)
+    (kept,) = (small_gtzan / "data" / "decoded").iterdir()
+    assert kept.stat().st_size < 9000 * (2 if subtype == "PCM_16" else 4) + 200
 
 
 def test_unknown_corpus_names_the_choices():

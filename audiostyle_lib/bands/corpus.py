@@ -190,6 +190,7 @@ def write_corpus(
     clips_per_genre: int,
     seconds: float,
     seed: int,
+    shard: tuple[int, int] = (1, 1),
     progress: Callable[[int, int], None] | None = None,
 ) -> dict:
     """Write the corpus as ``<root>/<genre>/<genre>.NNNNN.flac`` with ``<root>/manifest.json``.
@@ -207,15 +208,18 @@ def write_corpus(
     seconds : float
         Length of every clip.
     seed : int
+    shard : (int, int)
+        Render the clips of this part of so many alone, from (1, count) to (count, count), and write no
+        manifest: a call for the whole corpus then finds them.
     progress : callable, optional
         Called as ``progress(done, total)`` in clips.
 
     Returns
     -------
     dict
-        The manifest: ``version``, ``seed``, ``seconds``, ``sample_rate`` and ``clips``, a list with
-        file, genre, split, seeds, key, tempo, sections, chords and melody (times in seconds),
-        programs by role, kit and sha256 of the file.
+        Empty for a part, else the manifest: ``version``, ``seed``, ``seconds``, ``sample_rate`` and
+        ``clips``, a list with file, genre, split, seeds, key, tempo, sections, chords and melody (times
+        in seconds), programs by role, kit and sha256 of the file.
 
     Raises
     ------
@@ -228,6 +232,7 @@ def write_corpus(
         raise ValueError("clips_per_genre and seconds must be positive")
     root = Path(root)
     plan = _clip_plan(clips_per_genre, float(seconds), int(seed), AudioConfig.sample_rate)
+    plan = plan[shard[0] - 1 :: shard[1]]
     known = {c["file"]: c for c in (read_manifest(root) or {"clips": []})["clips"]}
     kept = {c["file"] for c in plan if _is_complete(root, c, known)}
     jobs = [(c["file"], (os.fspath(root), c)) for c in plan if c["file"] not in kept]
@@ -240,6 +245,8 @@ def write_corpus(
         done += 1
         if progress:
             progress(done, len(plan))
+    if shard[1] > 1:
+        return {}
     for clip in plan:
         name = clip["file"]
         if name in kept:

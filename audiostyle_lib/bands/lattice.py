@@ -105,7 +105,7 @@ def _rests(parts: Sequence[Part], start: float, end: float) -> bool:
 
 
 def render_lattice(
-    n_groups: int,
+    n_groups: int | range,
     *,
     seed: int,
     split: str,
@@ -121,7 +121,8 @@ def render_lattice(
 
     Parameters
     ----------
-    n_groups : int
+    n_groups : int or range
+        How many, from group 0 on, or which.
     seed : int
         Group ``k`` depends on `seed`, `split` and ``k`` only.
     split : str
@@ -146,10 +147,11 @@ def render_lattice(
         If a render fails, is silent or hangs; names group, program and note range.
     """
     settings = (seed, split, float(seconds), sample_rate, tuple(soundfonts))
-    jobs = [(f"lattice group {k}", (k, *settings)) for k in range(n_groups)]
-    for group in run_jobs(_lattice_group, jobs):
+    which = range(n_groups) if isinstance(n_groups, int) else n_groups
+    jobs = [(f"lattice group {k}", (k, *settings)) for k in which]
+    for done, group in enumerate(run_jobs(_lattice_group, jobs), start=1):
         if progress:
-            progress(group.index + 1, n_groups)
+            progress(done, len(which))
         yield group
 
 
@@ -190,7 +192,7 @@ def tier_of(style_a: int, style_b: int) -> int:
 
 
 def render_log_mels(
-    n_groups: int,
+    n_groups: int | range,
     *,
     split: str,
     seed: int,

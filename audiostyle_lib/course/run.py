@@ -72,7 +72,10 @@ class Run(_Recorded):
     @functools.cached_property
     def corpus(self) -> corpora.Corpus:
         """The run's corpus, opened when first asked for; `bands` is rendered if it is not there."""
-        return corpora.open_corpus(self.corpus_name, profile=self.profile, seed=self.seed)
+        memory = self.folder / "checkpoints" / f"corpus-seed{self.seed}.json"
+        return corpora.open_again(
+            self.corpus_name, profile=self.profile, seed=self.seed, memory=memory
+        )
 
     def checkpoint(self, name: str) -> Path:
         """Where the trained model called `name` is kept, for this notebook and later ones."""
@@ -301,6 +304,9 @@ def read_run(folder: Path) -> Results:
         content = json.loads(part.read_text())
         metrics += content["metrics"]
         provenance[part.stem] = content["provenance"]
+        times = folder / "times" / part.name  # left by the pipeline
+        if times.is_file():
+            provenance[part.stem]["seconds_by_section"] = json.loads(times.read_text())
     merged = folder / "metrics.json"
     if not metrics and merged.is_file():
         content = json.loads(merged.read_text())
