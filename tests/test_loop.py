@@ -131,6 +131,7 @@ def test_killed_between_epochs_ends_the_same(tmp_path, monkeypatch, capsys, kill
     ]
     for header, _ in stored:
         header["curves"] = without_times(header["curves"])
+        assert header.pop("seconds")["step"] > 0
     assert stored[0][0] == stored[1][0] and stored[0][1].keys() == stored[1][1].keys()
 
 

@@ -282,7 +282,7 @@ def fit(
     warm_up = WARM_UP * -(-steps // steps_per_epoch)  # epochs
 
     def batches(epoch: int):
-        weight = beta * min(1.0, (epoch + 1) / (1 + warm_up))
+        weight = torch.tensor(beta * min(1.0, (epoch + 1) / (1 + warm_up)), device=device)
         return ((x, weight) for x in drawn(epoch))
 
     def evaluate(model: nn.Module) -> dict[str, float]:
@@ -297,4 +297,5 @@ def fit(
         steps=steps, steps_per_epoch=steps_per_epoch, path=path, arguments=arguments,
         data=data | {"beta": beta, "batch_size": batch_size, "varied": varied}, config=config,
         seed=seed, device=device, lr=lr, evaluate=evaluate, label=label, provenance=provenance,
+        cuda_graph=True,
     )  # fmt: skip

@@ -13,11 +13,13 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ..config import AudioConfig
 from ..models import checkpoint as ckpt
@@ -98,6 +100,7 @@ def fit(
     clip_norm: float | None = 1.0,
     warmup: int = 20,
     precision: str = "32-true",
+    cuda_graph: bool = False,
     evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
     label: str = "training",
     provenance: dict | None = None,
@@ -134,7 +137,9 @@ def fit(
     seed : int
         Of what the model draws during training, such as dropout.
     device : str
-        "cpu" or "cuda".
+        "cpu" or "cuda". Under ``fabric run``, which starts a process a device on one or more nodes,
+        each process takes its own device and its share of every batch, and gradients are averaged; the
+        result is that of one process, but for rounding and for what is drawn inside the model.
     lr : float
         Highest learning rate; `warmup` steps lead up to it, half a cosine leads down to 1 % of it.
     weight_decay : float
@@ -146,6 +151,9 @@ def fit(
         In steps.
     precision : str
         Of Fabric; "bf16-mixed" is for a GPU.
+    cuda_graph : bool
+        On one GPU, record a step once and replay it. Only for a `step` that does the same operations
+        for every batch of one shape and never waits for the GPU, and for batches of tensors.
     evaluate : Callable or None
         model -> {name: value} after every epoch; the names become curves.
     label : str
@@ -163,10 +171,17 @@ def fit(
     ------
     ValueError
         If `batches` gives fewer than it should.
-    """
-    from lightning_fabric import Fabric
 
-    path, place = Path(path), torch.device(device)
+    Notes
+    -----
+    With ``AUDIOSTYLE_REHEARSE=20`` in the environment no training has more than 20 steps, in two epochs.
+    The checkpoint's header keeps what was asked for and what a step and an evaluation took, so that
+    ``audiostyle reproduce --rehearse 20`` can say how long the whole run would be.
+    """
+    path, asked = Path(path), {"steps": steps, "epochs": -(-steps // steps_per_epoch)}
+    if rehearsed := int(os.environ.get("AUDIOSTYLE_REHEARSE", "0")):
+        steps = min(steps, rehearsed)
+        steps_per_epoch = min(steps_per_epoch, -(-steps // 2))
     settings = {
         "steps": steps, "steps_per_epoch": steps_per_epoch, "seed": seed, "lr": lr,
         "weight_decay": weight_decay, "betas": betas, "clip_norm": clip_norm, "warmup": warmup,
@@ -174,41 +189,48 @@ def fit(
     }  # fmt: skip
     made_of = {
         "model": fingerprint(model, arguments),
-        "code": fingerprint(step, batches, evaluate, _train_epoch),
+        "code": fingerprint(step, batches, evaluate, _train_epoch, _one_step),
         "data": data,
         **settings,
     }
     made_of = json.loads(json.dumps(made_of))  # as it will be read
-    fabric = Fabric(
-        accelerator=place.type,
-        devices=1 if place.index is None else [place.index],
-        precision=precision,
-    )
-    model.to(device)  # before the optimiser's state is restored, which goes where the weights are
+    fabric = _fabric(torch.device(device), precision)
+    # before the optimiser's state is restored, which goes where the weights are
+    model.to(fabric.device)
+    replayed = cuda_graph and fabric.device.type == "cuda" and fabric.world_size == 1
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=lr, weight_decay=weight_decay, betas=betas, fused=True
-    )
+        model.parameters(), lr=torch.tensor(lr, device=fabric.device) if replayed else lr,
+        weight_decay=weight_decay, betas=betas, fused=True, capturable=replayed,
+    )  # fmt: skip
     epochs = -(-steps // steps_per_epoch)
-    curves, done = _resume(model, optimizer, path, made_of, epochs, label)
+    say = print if fabric.is_global_zero else _silent
+    curves, done = _resume(model, optimizer, path, made_of, epochs, label, say)
+    fabric.barrier()  # nobody writes before all have read
     if done == epochs:
         model.eval()
-        print(_summary(label, steps, curves, f" (found in {path.name}: {SAME})"), flush=True)
+        say(_summary(label, steps, curves, f" (found in {path.name}: {SAME})"), flush=True)
         return curves
     module, optimizer = fabric.setup(model, optimizer)
+    parts = {"fabric": fabric, "module": module, "optimizer": optimizer}
+    one_step = partial(_one_step, **parts, step=step, clip_norm=clip_norm)
+    if replayed:
+        one_step = _Replayed(one_step)
     bar = _bar(label, epochs, done)
     for epoch in range(done, epochs):
         started = time.perf_counter()
         first = epoch * steps_per_epoch
         latest = _train_epoch(
-            fabric, module, optimizer, step, batches(epoch), epoch, seed, first=first,
+            one_step, batches(epoch), **parts, epoch=epoch, seed=seed, first=first,
             last=min(steps, first + steps_per_epoch), total=steps, warmup=warmup, lr=lr,
-            clip_norm=clip_norm,
         )  # fmt: skip
+        trained = time.perf_counter() - started
         if evaluate is not None:
             module.eval()
             with torch.no_grad():
                 latest |= evaluate(model)
         seconds = time.perf_counter() - started
+        n_steps = min(steps, first + steps_per_epoch) - first
+        cost = {"step": trained / n_steps, "evaluation": seconds - trained}
         for name, value in (latest | {"seconds": seconds}).items():
             curves.setdefault(name, []).append(float(value))
         tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
@@ -216,15 +238,60 @@ def fit(
             tensors |= _optimizer_tensors(optimizer)
         header = {"audio": config.to_dict(), "model": arguments, "made_of": made_of}
         header |= {"epoch": epoch + 1, "curves": curves, "provenance": provenance or {}}
-        ckpt.save(path, tensors, header)
-        _report(bar, label, epoch + 1, epochs, latest, seconds)
+        header |= {"seconds": cost, "asked": asked}
+        header["notebook"] = os.environ.get("AUDIOSTYLE_NOTEBOOK", "")
+        if fabric.is_global_zero:
+            ckpt.save(path, tensors, header)
+            _report(bar, label, epoch + 1, epochs, latest, seconds)
+    fabric.barrier()
     model.eval()
-    print(_summary(label, steps, curves), flush=True)
+    say(_summary(label, steps, curves), flush=True)
     return curves
 
 
+def _silent(*_, **__) -> None:
+    """What the processes beside the first one print."""
+
+
+def _fabric(place: torch.device, precision: str):
+    """One device, or as many as ``fabric run`` started this process for, each a share of every batch."""
+    from lightning_fabric import Fabric
+
+    if not os.environ.get("LT_CLI_USED"):
+        devices = 1 if place.index is None else [place.index]
+        return Fabric(accelerator=place.type, devices=devices, precision=precision)
+    return Fabric(precision=precision)
+
+
+def _share(batch, fabric) -> tuple[tuple, float]:
+    """This process's part of a batch, and the part's size over the mean size.
+
+    Raises
+    ------
+    ValueError
+        If there are more processes than items.
+    """
+    from lightning_utilities.core.apply_func import apply_to_collection
+
+    if fabric.world_size == 1:
+        return batch, 1.0
+    sizes = []
+
+    def part(x: Tensor) -> Tensor:
+        if x.ndim == 0:
+            return x
+        sizes.append(len(x))
+        return x[fabric.global_rank :: fabric.world_size].to(fabric.device)
+
+    mine = apply_to_collection(batch, Tensor, part)
+    n = sizes[0]
+    if n < fabric.world_size:
+        raise ValueError(f"{fabric.world_size} processes cannot share a batch of {n}")
+    return mine, len(range(fabric.global_rank, n, fabric.world_size)) * fabric.world_size / n
+
+
 def _resume(
-    model: nn.Module, optimizer, path: Path, made_of: dict, epochs: int, label: str
+    model: nn.Module, optimizer, path: Path, made_of: dict, epochs: int, label: str, say=print
 ) -> tuple[dict, int]:
     """Load what an earlier training left that was made of the same: (curves, epochs done)."""
     if not path.is_file():
@@ -232,13 +299,13 @@ def _resume(
     header = ckpt.read_header(path)
     other = ", ".join(_differences(header.get("made_of", {}), made_of))
     if other:
-        print(f"{label}: {path.name} was made with another {other}: trained again", flush=True)
+        say(f"{label}: {path.name} was made with another {other}: trained again", flush=True)
         return {}, 0
     done = header["epoch"]
     model.load_state_dict(ckpt.read_tensors(path, prefix="model."))
     if done < epochs:
         _restore_optimizer(optimizer, ckpt.read_tensors(path, prefix="optimizer."))
-        print(
+        say(
             f"{label}: {done} of {epochs} epochs found in {path.name}, continued: {SAME}",
             flush=True,
         )
@@ -256,28 +323,69 @@ def _differences(old: dict, new: dict) -> Iterator[str]:
             yield f"{name} ({a}, now {b})" if is_short else name
 
 
+def _one_step(batch, *, fabric, module, optimizer, step, clip_norm) -> dict[str, Tensor]:
+    """Forward, backward and the optimiser's step; loss, gradient norm and metrics of the batch."""
+    mine, weight = _share(batch, fabric)
+    loss, metrics = step(module, mine)
+    fabric.backward(loss * weight)  # the mean over processes is that of the whole batch
+    limit = clip_norm if clip_norm is not None else float("inf")
+    norm = nn.utils.clip_grad_norm_(module.parameters(), limit)
+    optimizer.step()
+    optimizer.zero_grad()
+    values = {"train_loss": loss} | {f"train_{k}": v for k, v in metrics.items()}
+    return {k: v.detach() * weight for k, v in values.items()} | {"grad_norm": norm}
+
+
+class _Replayed:
+    """A step on a GPU that is recorded once as a CUDA graph and then replayed.
+
+    Small networks wait for the launches of their many small kernels; a graph has one launch. The first
+    batch of a shape is a step like any other, since it creates what a recording cannot: the optimiser's
+    state and the libraries' workspaces.
+    """
+
+    def __init__(self, one_step: Callable[[tuple], dict[str, Tensor]]):
+        self.one_step, self.seen, self.recorded = one_step, set(), {}
+
+    def __call__(self, batch: tuple) -> dict[str, Tensor]:
+        tensors, structure = tree_flatten(batch)
+        shapes = tuple((x.shape, x.dtype) for x in tensors)
+        if shapes not in self.seen:
+            self.seen.add(shapes)
+            return self.one_step(batch)
+        if shapes not in self.recorded:
+            fixed, graph = [x.clone() for x in tensors], torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):  # runs nothing yet
+                values = self.one_step(tree_unflatten(fixed, structure))
+            self.recorded[shapes] = graph, fixed, values
+        graph, fixed, values = self.recorded[shapes]
+        for place, x in zip(fixed, tensors, strict=True):
+            place.copy_(x)
+        graph.replay()
+        return values
+
+
 def _train_epoch(
-    fabric, module, optimizer, step, batches, epoch, seed, *,
-    first, last, total, warmup, lr, clip_norm,
-) -> dict[str, float]:  # fmt: skip
+    one_step, batches, *, module, optimizer, fabric, epoch, seed, first, last, total, warmup, lr
+) -> dict[str, float]:
     """Steps `first` to `last`; means of loss, gradient norm and metrics, read once at the end."""
     module.train()
     torch.manual_seed(seed * 100_003 + epoch)
     sums: dict[str, Tensor] = {}
     done = first
     for done, batch in enumerate(islice(batches, last - first), start=first + 1):
-        for group in optimizer.param_groups:
-            group["lr"] = lr * _cosine_schedule(done - 1, total, warmup)
-        loss, metrics = step(module, batch)
-        fabric.backward(loss)
-        limit = clip_norm if clip_norm is not None else float("inf")
-        norm = nn.utils.clip_grad_norm_(module.parameters(), limit)
-        optimizer.step()
-        optimizer.zero_grad()
-        values = {"train_loss": loss, "grad_norm": norm}
-        values |= {f"train_{k}": v for k, v in metrics.items()}
-        for name, value in values.items():
-            sums[name] = sums.get(name, 0.0) + value.detach()
+        _set_learning_rate(optimizer, lr * _cosine_schedule(done - 1, total, warmup))
+        for name, value in one_step(batch).items():
+            sums[name] = sums.get(name, 0.0) + value
     if done < last:
         raise ValueError(f"epoch {epoch} has {done - first} batches instead of {last - first}")
-    return {name: float(value / (last - first)) for name, value in sums.items()}
+    means = fabric.all_reduce(torch.stack([v.float() for v in sums.values()]), reduce_op="mean")
+    return dict(zip(sums, (means / (last - first)).tolist(), strict=True))
+
+
+def _set_learning_rate(optimizer, lr: float) -> None:
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):  # where a graph reads it
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr

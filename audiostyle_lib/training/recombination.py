@@ -293,5 +293,6 @@ def _fit(
         model, step=step, batches=batches, steps=steps, steps_per_epoch=steps_per_epoch,
         data=data, warmup=min(500, max(20, steps // 20)), seed=seed, device=device,
         evaluate=None if valid is None else validation(valid),
-        precision="bf16-mixed" if on_gpu else "32-true", **settings,
+        precision="bf16-mixed" if on_gpu else "32-true",
+        cuda_graph=step is regression_step, **settings,
     )  # fmt: skip
