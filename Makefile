@@ -1,6 +1,7 @@
 # make reproduce   run every notebook (profile quick) to figures, metrics and a report page
 # make test        run every test
 # make lab         open JupyterLab in the environment
+# make wheelhouse  wheels of what PYTHON lacks elsewhere, for a machine without network (README)
 # make lint        ruff over the library, the tests and the notebooks
 #
 # Each builds .venv on first use. PROFILE=smoke|quick|long|paper and CORPUS=auto|bands|gtzan choose the run.
@@ -11,7 +12,7 @@ CORPUS ?= auto
 VENV := .venv
 READY := $(VENV)/installed
 
-.PHONY: reproduce test lab lint clean
+.PHONY: reproduce test lab wheelhouse lint clean
 
 reproduce: $(READY)
 	$(VENV)/bin/audiostyle reproduce --profile $(PROFILE) --corpus $(CORPUS)
@@ -21,6 +22,15 @@ test: $(READY)
 
 lab: $(READY)
 	$(VENV)/bin/jupyter lab notebooks
+
+# HAVE is what `python -m pip list --format=freeze` says on that machine; PYTHON has to be of its version
+wheelhouse:
+	@test -f "$(HAVE)" || { echo "make wheelhouse HAVE=FILE: FILE is what the other machine has, by \
+	  python -m pip list --format=freeze"; exit 2; }
+	mkdir -p wheelhouse
+	awk -F '[= @]' '{ name = tolower($$1); gsub(/[_.]/, "-", name) } \
+	  NR == FNR { have[name]; next } !/^#/ && !(name in have)' $(HAVE) constraints.txt > wheelhouse/lacking.txt
+	$(PYTHON) -m pip wheel --no-deps --wheel-dir wheelhouse --requirement wheelhouse/lacking.txt
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

@@ -53,6 +53,14 @@ def _add_soundfonts(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def _shard(text: str) -> tuple[int, int]:
+    """Part 3 of 16 from "3/16"."""
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise argparse.ArgumentTypeError(f"{text} is no part such as 1/16 to 16/16")
+    return int(index), int(count)
+
+
 def _add_destination(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("-o", "--output", type=Path, help=f"{what} to write")
     parser.add_argument(
@@ -127,11 +135,19 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--device", default="auto", help="cpu, cuda, or auto (default)")
     p.set_defaults(run=_transfer)
 
-    p = commands.add_parser("data", help="render bands, look for gtzan, or check a folder")
-    p.add_argument("what", choices=("bands", "gtzan", "check"))
-    p.add_argument("folder", type=Path, nargs="?", help="with check: the folder")
+    p = commands.add_parser("data", help="render bands or pairs, look for gtzan, or check a folder")
+    p.add_argument("what", choices=("bands", "gtzan", "check", "pairs"))
+    p.add_argument("folder", type=Path, nargs="?", help="to check, or for the pairs")
     p.add_argument("--profile", default="quick")
     p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--shard", type=_shard, default=(1, 1), metavar="I/N", help="one of N parts")
+    p.add_argument(
+        "--groups", type=_at_least(1, int), default=600, help="of 16 pairs, in all parts"
+    )
+    p.add_argument(
+        "--split", default="train", choices=("train", "valid", "test"), help="of the pairs"
+    )
+    _add_soundfonts(p)
     p.set_defaults(run=_data)
 
     p = commands.add_parser("reproduce", help="run the notebooks that are not up to date")
@@ -144,6 +160,10 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--store", action="store_true",
         help="make the run the reference: figures/<profile>-<corpus>, notebooks/ and the README's table",
+    )  # fmt: skip
+    p.add_argument(
+        "--rehearse", type=_at_least(2, int), metavar="STEPS",
+        help="cut every training to so many steps and say what the whole run would take",
     )  # fmt: skip
     p.set_defaults(run=_reproduce)
 
@@ -165,6 +185,13 @@ def _parser() -> argparse.ArgumentParser:
         help="the clip is repeated or cut to that",
     )  # fmt: skip
     p.add_argument("--repeats", type=_at_least(1, int), default=3)
+    p.add_argument("--threads", type=_at_least(1, int), default=1, help="of torch, BLAS and numba")
+    p.add_argument("--grow", action="store_true", help="also 10 and 100 clips, and up to an hour")
+    p.add_argument("-o", "--output", type=Path, help="JSON file to write")
+    p.add_argument(
+        "--store", action="store_true", help="write figures/speed.json and README's table"
+    )
+    p.add_argument("--device", default="cpu", help="cuda: large batches on the GPU, instead")
     p.set_defaults(run=_bench)
 
     p = commands.add_parser("benchmark", help="methods side by side on held-out triplets")
@@ -199,6 +226,10 @@ def _parser() -> argparse.ArgumentParser:
     m.add_argument(
         "--recordings", metavar="CORPUS",
         help="a corpus (gtzan) whose training tracks make a quarter of each batch, self-supervised",
+    )  # fmt: skip
+    m.add_argument(
+        "--pairs", type=Path, metavar="FOLDER",
+        help="read what `audiostyle data pairs` rendered, in place of rendering it",
     )  # fmt: skip
     _add_destination(m, "a .safetensors")
     _add_soundfonts(m)
@@ -271,6 +302,12 @@ def _data(arguments) -> None:
             raise ValueError("data check needs a folder")
         print(corpora.describe(corpora.read_folder(arguments.folder, name=arguments.folder.name)))
         return
+    if arguments.what == "pairs":
+        print(_rendered_pairs(arguments))
+        return
+    if arguments.shard != (1, 1):
+        _rendered_part(arguments)
+        return
     opened = corpora.open_corpus(
         arguments.what,
         profile=cfg.profile(arguments.profile),
@@ -278,6 +315,35 @@ def _data(arguments) -> None:
         progress=_progress("rendered"),
     )
     print(corpora.describe(opened))
+
+
+def _rendered_pairs(arguments) -> Path:
+    if arguments.folder is None:
+        raise ValueError("data pairs needs a folder to write to")
+    from . import config as cfg
+    from .bands import shards
+
+    return shards.write_pairs(
+        arguments.folder, n_groups=arguments.groups, shard=arguments.shard, split=arguments.split,
+        seed=arguments.seed, config=cfg.AudioConfig(), soundfonts=_prepared(arguments.soundfont),
+        progress=_progress("groups rendered"),
+    )  # fmt: skip
+
+
+def _rendered_part(arguments) -> None:
+    from . import bands, corpora
+    from . import config as cfg
+
+    if arguments.what != "bands":
+        raise ValueError(
+            f"--shard is for what is rendered, bands and pairs, not for {arguments.what}"
+        )
+    profile = cfg.profile(arguments.profile)
+    bands.write_corpus(
+        corpora.bands_folder(profile, seed=arguments.seed), clips_per_genre=profile.clips_per_genre,
+        seconds=profile.clip_seconds, seed=arguments.seed, shard=arguments.shard,
+        progress=_progress("rendered"),
+    )  # fmt: skip
 
 
 def _reproduce(arguments) -> int:
@@ -288,6 +354,11 @@ def _reproduce(arguments) -> int:
     paths.require_checkout("reproduce")
     cfg.profile(arguments.profile)
     corpus = corpora.resolve(arguments.corpus)
+    if arguments.rehearse:
+        if arguments.store:
+            raise ValueError("a rehearsal is no run to --store")
+        os.environ["AUDIOSTYLE_REHEARSE"] = str(arguments.rehearse)
+        os.environ["AUDIOSTYLE_FIGURES"] = str(paths.runs() / "rehearsal")
     code = pipeline.reproduce(
         profile=arguments.profile, corpus=corpus, seed=arguments.seed,
         device=arguments.device, cores=arguments.cores, only=arguments.only,
@@ -295,6 +366,9 @@ def _reproduce(arguments) -> int:
     folder = paths.runs() / f"{arguments.profile}-{corpus}"
     if code:
         return 1
+    if arguments.rehearse:
+        print(pipeline.estimate(folder))
+        return 0
     verdict = compare.with_reference(folder)  # before `store` puts the run in the reference's place
     if arguments.store:
         pipeline.store(folder, only=arguments.only)
@@ -321,19 +395,27 @@ def _bench(arguments) -> None:
 
     from . import config as cfg
     from .bands import lattice
-    from .evaluation import speed
+    from .course import speed
     from .signal import audio
 
+    if arguments.device != "cpu":
+        rows = speed.run_on(arguments.device, cfg.AudioConfig(), repeats=arguments.repeats)
+        if arguments.output is not None:
+            speed.write(arguments.output, rows, threads=arguments.threads)
+        return
     if arguments.clip is None:
         clip = next(iter(lattice.triplets(1, split="test", seed=0, per_group=1))).content
     else:
         clip = audio.read_audio(arguments.clip)
     config = cfg.AudioConfig()
-    print(speed.HEADER)
-    speed.run(
-        np.resize(clip, round(arguments.seconds * config.sample_rate)), config,
-        repeats=arguments.repeats,
-    )  # fmt: skip
+    speed.set_threads(arguments.threads)
+    print(f"threads of torch, BLAS and numba each: {arguments.threads}\n{speed.HEADER}")
+    clip = np.resize(clip, round(arguments.seconds * config.sample_rate))
+    rows = speed.run(clip, config, repeats=arguments.repeats, grow=arguments.grow)
+    if arguments.output is not None:
+        speed.write(arguments.output, rows, threads=arguments.threads)
+    if arguments.store:
+        speed.store(rows, threads=arguments.threads)
 
 
 def _benchmark(arguments) -> None:
@@ -446,7 +528,7 @@ def _recordings(name: str | None, config, device: str):
 def _pretrain_transfer(arguments) -> None:
     from . import config as cfg
     from . import transfer
-    from .bands import lattice
+    from .bands import lattice, shards
     from .models import checkpoint
     from .training import recombination
 
@@ -457,10 +539,16 @@ def _pretrain_transfer(arguments) -> None:
     recordings = _recordings(arguments.recordings, config, device)
     rendering = {"seed": arguments.seed, "config": config, "device": device}
     valid, _ = lattice.render_log_mels(12, split="valid", **rendering)
-    log_mels, _ = lattice.render_log_mels(
-        arguments.groups, split="train", soundfonts=soundfonts,
-        progress=_progress("groups rendered"), **rendering,
-    )  # fmt: skip
+    if arguments.pairs is None:
+        log_mels, _ = lattice.render_log_mels(
+            arguments.groups, split="train", soundfonts=soundfonts,
+            progress=_progress("groups rendered"), **rendering,
+        )  # fmt: skip
+    else:
+        log_mels = shards.read_pairs(
+            arguments.pairs, n_groups=arguments.groups, split="train", soundfonts=soundfonts,
+            **rendering,
+        )  # fmt: skip
     training = output.with_suffix(".training.safetensors")
     settings = {"config": config, "valid": valid, "seed": arguments.seed, "device": device}
     settings |= {"batch_size": arguments.batch_size, "recordings": recordings}

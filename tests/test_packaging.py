@@ -22,6 +22,7 @@ DEPENDENCIES = [
     for text in [
         *PROJECT["project"]["dependencies"],
         *PROJECT["project"]["optional-dependencies"]["test"],
+        *PROJECT["project"]["optional-dependencies"]["cluster"],
     ]
 ]
 MAX_BYTES = 2_000_000

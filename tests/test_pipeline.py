@@ -21,7 +21,8 @@ import soundfile
 
 from audiostyle_lib import bands, paths
 from audiostyle_lib.__main__ import main
-from audiostyle_lib.course import pipeline, report, run
+from audiostyle_lib.course import pipeline, run
+from audiostyle_lib.models import checkpoint
 
 NOTEBOOKS = [paths.NOTEBOOKS / f"{name}.ipynb" for name in pipeline.DEPENDS]
 
@@ -186,6 +187,34 @@ def test_a_line_that_is_written_over_stays_in_the_log_alone(tmp_path, monkeypatc
     assert log == [f"05_content_vae | {line}" for line in ("epoch 1", "epoch 2", "trained")]
 
 
+def test_time_is_told_by_the_heading_above_a_cell():
+    def cell(source, seconds):
+        made = nbformat.v4.new_code_cell(source)
+        made.metadata["papermill"] = {"duration": seconds}
+        return made
+
+    heading = nbformat.v4.new_markdown_cell
+    cells = [cell("a", 1.0), heading("## One\ntext"), cell("b", 2.0), heading("no heading")]
+    cells += [cell("c", 3.5), heading("### Two"), cell("d", None), heading("# One"), cell("e", 1.0)]
+    found = pipeline.seconds_by_section(nbformat.v4.new_notebook(cells=cells))
+    assert found == {"": 1.0, "One": 6.5}
+
+
+def test_a_rehearsal_says_how_long_the_whole_would_be(tmp_path):
+    header = {
+        "asked": {"steps": 600, "epochs": 3}, "seconds": {"step": 0.1, "evaluation": 2.0},
+        "curves": {"seconds": [3.0, 3.0]}, "notebook": "05_content_vae",
+    }  # fmt: skip
+    checkpoint.save(tmp_path / "checkpoints" / "content_vae.safetensors", {}, header)
+    (tmp_path / "times").mkdir()
+    (tmp_path / "times" / "05_content_vae.json").write_text('{"Experiment": 30.0}')
+    (tmp_path / "times" / "01_data.json").write_text('{"Listen": 60.0}')
+    text = pipeline.estimate(tmp_path)
+    assert "| 05_content_vae | content_vae | 600 | 100.0 | 2.00 | 1.10 |" in text
+    assert "| 05_content_vae | 0.50 | 1.10 | 1.50 |" in text  # 30 - 6 + 66 s
+    assert "one after the other 2.5 minutes, two at a time at least 1.5" in text
+
+
 def test_what_a_notebook_needs():
     assert pipeline.needed(["7"]) == ["05_content_vae", "06_style_encoder", "07_recombination"]
     assert pipeline.needed(["2", "01_data"]) == ["01_data", "02_features"]
@@ -236,7 +265,9 @@ class Checkout:
             shutil.copy(paths.ROOT / name, self.root)
         for name in pipeline.DEPENDS:
             self.write_notebook(name, 1.0)
-        (self.root / "README.md").write_text(f"{report.BEGIN}\nnothing yet\n{report.END}\n")
+        (self.root / "README.md").write_text(
+            "<!-- results: begin -->\nnothing yet\n<!-- results: end -->\n"
+        )
         for genre in bands.GENRES:
             for k in range(3):
                 self.write_clip(genre, k)

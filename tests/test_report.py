@@ -55,6 +55,17 @@ def add_reference(checkout) -> None:
     run.write_metrics(file, [entry], {"05_content_vae": provenance})
 
 
+def test_times_are_by_notebook_and_section(two_notebooks):
+    sections = {"Training": 90.0, "Listen": 3.0, "Judged": 30.0}
+    file = two_notebooks / "times" / "05_content_vae.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps(sections))
+    rows = report.times(run.read_run(two_notebooks)).splitlines()[2:]
+    assert rows == [
+        "| 02_features | 1.0 |  |", "| 05_content_vae | 2.0 | Training 1.5, Judged 0.5 |",
+    ]  # fmt: skip
+
+
 def test_table_has_one_row_a_metric(two_notebooks):
     results = run.read_run(two_notebooks)
     header, rows = report.table(results, results.metrics, [], notebooks="../")
@@ -114,12 +125,14 @@ def test_links_name_the_cell(two_notebooks):
 
 def test_claims_reach_the_readme_and_nothing_else_changes(two_notebooks, tmp_path):
     readme = tmp_path / "README.md"
-    readme.write_text(f"# Title\n\n{report.BEGIN}\nold table\n{report.END}\n\nend\n")
+    readme.write_text(
+        "# Title\n\n<!-- results: begin -->\nold table\n<!-- results: end -->\n\nend\n"
+    )
     report.update_readme(two_notebooks, readme)
     once = readme.read_text()
     report.update_readme(two_notebooks, readme)
     assert readme.read_text() == once
-    assert once.startswith(f"# Title\n\n{report.BEGIN}\n`smoke-bands`: profile")
+    assert once.startswith("# Title\n\n<!-- results: begin -->\n`smoke-bands`: profile")
     assert once.endswith("\n\nend\n")
     assert "old table" not in once and "| the same on standardised" in once and "| LSD" not in once
     assert f"(figures/smoke-bands/{report.CLAIMS}.png)" in once

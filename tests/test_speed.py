@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
+from audiostyle_lib import paths
 from audiostyle_lib.__main__ import main
-from audiostyle_lib.evaluation import speed
+from audiostyle_lib.course import speed
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +25,10 @@ def test_ours_comes_first_in_every_task_and_is_the_unit(rows):
 
 
 def test_the_methods_of_a_task_do_the_same(rows, config, clip):
-    ours, theirs = speed.TASKS["waveform to log-mel"](clip(1.0), config).values()
-    np.testing.assert_allclose(ours()[0], theirs(), atol=0.01)
+    clips = clip(1.0)[None]
+    for name, tolerance in (("waveform to log-mel", 0.01), ("style features", 0.1)):
+        ours, theirs, *_ = speed.TASKS[name][0](clips, config).values()
+        np.testing.assert_allclose(ours(), theirs(), atol=tolerance)
     quality = {(r.task, r.method): r for r in rows}
     for name in ("librosa", "torchaudio"):
         other = quality["Griffin-Lim, 32 iterations", name]
@@ -66,3 +71,32 @@ def test_command_refuses_what_cannot_be_measured(bad, capsys):
         main(["bench", *bad])
     assert error.value.code == 2
     assert "at least" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_rows_are_written_with_their_threads_and_make_a_table(rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    monkeypatch.setattr(paths, "REFERENCES", tmp_path / "figures")
+    readme = tmp_path / "README.md"
+    readme.write_text("before <!-- speed: begin -->\nold\n<!-- speed: end --> after\n")
+    speed.store(rows, threads=1)
+    content = json.loads((tmp_path / "figures" / "speed.json").read_text())
+    assert content["threads"] == 1 and len(content["rows"]) == len(rows)
+    text = readme.read_text()
+    assert text.startswith("before ") and text.endswith(" after\n") and "old" not in text
+    assert text.count("\n| ") == 1 + len({(r.task, r.size) for r in rows})
+
+
+def test_the_readme_holds_the_stored_rows():
+    table = speed.readme_table(paths.REFERENCES / "speed.json")
+    assert table in (paths.ROOT / "README.md").read_text()
+
+
+def test_peak_memory_is_that_of_the_call():
+    assert speed.peak_megabytes(lambda: np.ones(25_000_000)) == pytest.approx(200, rel=0.2)
+
+
+def test_large_batches_of_a_device_are_timed_at_small_size(config):
+    found = speed.run_on("cpu", config, n_clips=16, seconds=1.0, steps=2, repeats=1)
+    assert [row.method for row in found].count("ours") == 4
+    assert all(0 < row.roofline < 2 for row in found if row.roofline is not None)
+    assert all(row.real_time_factor > 0 for row in found)

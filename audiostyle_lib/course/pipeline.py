@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
 import re
 import shutil
@@ -15,8 +15,8 @@ import sys
 import time
 from pathlib import Path
 
-from .. import corpora, paths
-from . import report
+from .. import paths
+from . import prose, report
 from .run import read_run, write_metrics
 
 # notebook -> the notebooks whose checkpoints or metrics it reads
@@ -93,13 +93,13 @@ def execute(name: str, output: Path, parameters: dict) -> None:
     """
     import papermill
 
-    os.environ["AUDIOSTYLE_BATCH"] = "1"
+    os.environ |= {"AUDIOSTYLE_BATCH": "1", "AUDIOSTYLE_NOTEBOOK": name}
     started, printed = time.perf_counter(), PrefixedStream(name)
     printed.write("started\n")
     failed = Path(output).with_suffix(".failed.ipynb")
     failed.parent.mkdir(parents=True, exist_ok=True)
     try:
-        papermill.execute_notebook(
+        executed = papermill.execute_notebook(
             paths.NOTEBOOKS / f"{name}.ipynb",
             failed,
             parameters=parameters,
@@ -114,7 +114,22 @@ def execute(name: str, output: Path, parameters: dict) -> None:
     finally:
         printed.end()
     failed.replace(output)
+    times = output.parent.parent / "times" / f"{name}.json"
+    with paths.written_beside(times) as temporary:
+        temporary.write_text(json.dumps(seconds_by_section(executed), indent=1) + "\n")
     printed.write(f"finished in {time.perf_counter() - started:.0f} s\n")
+
+
+def seconds_by_section(notebook) -> dict[str, float]:
+    """What the time of an executed notebook was spent on: seconds by the heading above a cell."""
+    section, seconds = "", {}
+    for cell in notebook.cells:
+        headings = re.findall(r"^#+ (.*)$", cell.source, flags=re.MULTILINE)
+        if cell.cell_type == "markdown" and headings:
+            section = headings[-1]
+        taken = cell.metadata.get("papermill", {}).get("duration") or 0.0
+        seconds[section] = round(seconds.get(section, 0.0) + taken, 1)
+    return {name: s for name, s in seconds.items() if s}
 
 
 def _describe(name: str, error, failed: Path) -> str:
@@ -123,22 +138,6 @@ def _describe(name: str, error, failed: Path) -> str:
     lines = [f"{name}, code cell {error.exec_count}: {error.ename}: {error.evalue}"]
     lines += [f"  at: {where[0].strip()}"] if where else []
     return "\n".join([*lines, f"  the notebook up to there: {failed}"])
-
-
-def listing(folder: Path) -> str:
-    """Hash over the paths, sizes and times of change of a corpus's files, none of which is read.
-
-    Parameters
-    ----------
-    folder : Path
-        The corpus, in any of the layouts of `corpora.find_root`.
-    """
-    root = corpora.find_root(folder)
-    files = [f for f in root.glob("*/*") if f.suffix.lower() in corpora.SUFFIXES and f.is_file()]
-    files += root.glob("manifest.json")
-    stats = [(f.relative_to(root).as_posix(), f.stat()) for f in sorted(files)]
-    lines = "".join(f"{name} {stat.st_size} {stat.st_mtime_ns}\n" for name, stat in stats)
-    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def reproduce(
@@ -179,6 +178,51 @@ def reproduce(
         "--config", f"profile={profile}", f"corpus={corpus}", f"seed={seed}", f"device={device}",
     ]  # fmt: skip
     return subprocess.run(command, check=False).returncode
+
+
+def estimate(folder: Path) -> str:
+    """What a run will take, from one whose trainings were cut short (``reproduce --rehearse``).
+
+    Parameters
+    ----------
+    folder : Path
+        Of the rehearsal.
+
+    Returns
+    -------
+    str
+        Two tables in Markdown: of each training its steps and what one takes, of each notebook the
+        minutes with the trainings at full length, on this machine with what ran beside it.
+    """
+    from ..models import checkpoint  # torch is not needed to run notebooks
+
+    trainings, cut, whole = [], {}, {}
+    for file in sorted((folder / "checkpoints").glob("*.safetensors")):
+        header = checkpoint.read_header(file)
+        if "asked" not in header:
+            continue
+        steps, epochs = header["asked"]["steps"], header["asked"]["epochs"]
+        seconds, notebook = header["seconds"], header["notebook"]
+        full = steps * seconds["step"] + epochs * seconds["evaluation"]
+        cut[notebook] = cut.get(notebook, 0.0) + sum(header["curves"]["seconds"])
+        whole[notebook] = whole.get(notebook, 0.0) + full
+        row = [notebook, file.stem, f"{steps}", f"{1000 * seconds['step']:.1f}"]
+        trainings.append([*row, f"{seconds['evaluation']:.2f}", f"{full / 60:.2f}"])
+    notebooks, minutes = [], {}
+    for file in sorted((folder / "times").glob("*.json")):
+        name, taken = file.stem, sum(json.loads(file.read_text()).values())
+        minutes[name] = (taken - cut.get(name, 0.0) + whole.get(name, 0.0)) / 60
+        row = [name, f"{taken / 60:.2f}", f"{whole.get(name, 0.0) / 60:.2f}"]
+        notebooks.append([*row, f"{minutes[name]:.2f}"])
+    chain = sum(minutes.get(name, 0.0) for name in LONGEST_CHAIN)
+    header = ["notebook", "training", "steps", "ms a step", "s an evaluation", "minutes"]
+    return "\n\n".join([
+        prose.markdown_table(header, trainings),
+        prose.markdown_table(["notebook", "rehearsed", "trainings", "in all / minutes"], notebooks),
+        f"all notebooks one after the other {sum(minutes.values()):.1f} minutes, two at a time at least "
+        f"{max(chain, sum(minutes.values()) / 2):.1f}; the longest chain ({', '.join(LONGEST_CHAIN)}) "
+        f"{chain:.1f}",
+    ])  # fmt: skip
 
 
 def _compile_librosa() -> None:

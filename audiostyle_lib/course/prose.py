@@ -7,6 +7,9 @@ takes them from the run, and can choose its words by a condition.
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
+
+from ..paths import written_beside
 
 MAX_COLUMNS = 8  # a wider table does not fit a page
 
@@ -43,3 +46,12 @@ def markdown_table(header: list[str], rows: list[list[str]]) -> str:
 def table(header: list[str], rows: list[list[str]]) -> None:
     """Show a table; see `markdown_table`."""
     say(markdown_table(header, rows))
+
+
+def replace_between(file: Path, marker: str, text: str) -> None:
+    """Put `text` between ``<!-- marker: begin -->`` and ``<!-- marker: end -->`` in a file."""
+    begin, end = f"<!-- {marker}: begin -->", f"<!-- {marker}: end -->"
+    before, rest = file.read_text().split(begin)
+    after = rest.split(end)[1]
+    with written_beside(file) as temporary:
+        temporary.write_text(f"{before}{begin}\n{text}\n{end}{after}")

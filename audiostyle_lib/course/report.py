@@ -11,10 +11,9 @@ from urllib.parse import quote
 
 from .. import paths
 from . import claims, compare
-from .prose import markdown_table
+from .prose import markdown_table, replace_between
 from .run import Results, number, read_run, shown, write_metrics
 
-BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 BESIDE = ("long-bands", "long-gtzan")  # runs whose values stand beside those of any other
 REFERENCES = (*BESIDE, "paper-bands")  # the largest runs, whose metrics are part of the project
 CLAIMS = "fig11_claims"  # of notebook 11
@@ -131,6 +130,24 @@ HOW_TO_READ_ALL = (
 )
 
 
+def times(run: Results) -> str:
+    """Where the time of a run went: minutes of each notebook and its longest sections."""
+    rows = []
+    for notebook, facts in run.provenance.items():
+        sections = facts.get("seconds_by_section", {})
+        longest = sorted(sections, key=sections.get, reverse=True)[:3]
+        most = [f"{name} {sections[name] / 60:.1f}" for name in longest if sections[name] >= 6]
+        taken = sum(sections.values()) or facts["wall_seconds"]
+        rows.append([notebook, f"{taken / 60:.1f}", ", ".join(most)])
+    return markdown_table(["notebook", "minutes", "most of it, by section"], rows)
+
+
+TIMES = (
+    "By the clock, with other notebooks running beside. What an earlier run had trained already was "
+    "loaded, not trained again."
+)
+
+
 def _training(run: Results, notebook: str) -> str:
     length = claims.training([run], notebook)
     return length and f"Trained for {length} in `{run.name}`, where a row names no other length."
@@ -153,6 +170,7 @@ def page(folder: Path) -> str:
         parts += [f"![The claims as skill scores]({CLAIMS}.png)"]
     if folder.parent != paths.REFERENCES:
         parts += ["## The run and its reference", f"```\n{compare.with_reference(folder)}\n```"]
+    parts += ["## Time", times(run), TIMES] if folder.name not in REFERENCES else []
     parts += ["## Figures 1 to 4", figure_grid(numbered)]
     parts += ["## Appendix: every metric", HOW_TO_READ_ALL]
     for notebook in dict.fromkeys(m["notebook"] for m in run.metrics):
@@ -190,13 +208,8 @@ def update_readme(folder: Path, readme: Path | None = None) -> None:
     """Put the claims and their plot between the README's markers."""
     readme = readme or paths.ROOT / "README.md"
     runs = [read_run(folder), *reference_runs(folder)]
-    text = readme.read_text()
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
     rows = claims.rows(runs, notebooks="notebooks/")
     lines = [f"`{r.name}`: {summary(r)}." for r in runs]
     lines += [markdown_table(claims.HEADER, rows), how_to_read(runs)]
     lines += [f"![The claims as skill scores](figures/{folder.name}/{CLAIMS}.png)"]
-    shown = "\n\n".join(lines)
-    with paths.written_beside(readme) as temporary:
-        temporary.write_text(f"{before}{BEGIN}\n{shown}\n{END}{after}")
+    replace_between(readme, "results", "\n\n".join(lines))

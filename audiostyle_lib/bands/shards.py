@@ -1,0 +1,118 @@
+"""Parts of a rendering that is too large for one machine, each a file that any machine can make.
+
+Used by ``audiostyle data pairs`` and ``audiostyle pretrain transfer --pairs``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..config import AudioConfig
+from ..models import checkpoint
+from . import corpus, lattice
+
+
+def part_of(n: int, shard: tuple[int, int]) -> range:
+    """The items of `n` that belong to a part, (1, count) to (count, count); no two parts share one."""
+    index, count = shard
+    return range(n * (index - 1) // count, n * index // count)
+
+
+def _facts(
+    n_groups: int, split: str, seed: int, soundfonts: Sequence[Path], config: AudioConfig
+) -> dict:
+    """All that the renderings depend on."""
+    return {
+        "bands": corpus.VERSION, "groups": n_groups, "split": split, "seed": seed,
+        "soundfonts": [Path(f).name for f in soundfonts],
+    }  # fmt: skip
+
+
+def write_pairs(
+    folder: Path,
+    *,
+    n_groups: int,
+    shard: tuple[int, int],
+    split: str,
+    seed: int,
+    config: AudioConfig,
+    soundfonts: Sequence[Path] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Render one part of the groups of `lattice.render_log_mels` and write their log-mels.
+
+    Parameters
+    ----------
+    folder : Path
+    n_groups : int
+        Of all parts together.
+    shard : (int, int)
+        Which part of how many, from (1, count) to (count, count). A part that is complete stays.
+    split, seed, config, soundfonts, progress
+        As of `lattice.render_log_mels`.
+
+    Returns
+    -------
+    Path
+        ``<folder>/<split>-<index>-of-<count>.safetensors``.
+    """
+    index, count = shard
+    path = Path(folder) / f"{split}-{index:05d}-of-{count:05d}.safetensors"
+    facts = _facts(n_groups, split, seed, soundfonts, config)
+    header = {"audio": config.to_dict(), "pairs": facts}
+    if path.is_file() and checkpoint.read_header(path) == header:
+        return path
+    log_mels, genres = lattice.render_log_mels(
+        part_of(n_groups, shard), split=split, seed=seed, config=config, soundfonts=soundfonts,
+        progress=progress,
+    )  # fmt: skip
+    checkpoint.save(path, {"log_mels": log_mels, "genres": genres}, header)
+    return path
+
+
+def read_pairs(
+    folder: Path,
+    *,
+    n_groups: int,
+    split: str,
+    seed: int,
+    config: AudioConfig,
+    soundfonts: Sequence[Path] = (),
+    device: str = "cpu",
+) -> Tensor:
+    """Read what `write_pairs` wrote of all parts, the same as `lattice.render_log_mels` returns.
+
+    Returns
+    -------
+    torch.Tensor [shape=(n_groups, SIZE, SIZE, n_mels, T)]
+        On `device`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a part is missing; names which.
+    ValueError
+        If a part was rendered with other settings; names them.
+    """
+    files = sorted(Path(folder).glob(f"{split}-*-of-*.safetensors"))
+    if not files:
+        raise FileNotFoundError(f"{folder}: no parts here; `audiostyle data pairs` renders them")
+    count = int(files[0].stem.rsplit("-", 1)[1])
+    names = [f"{split}-{k:05d}-of-{count:05d}.safetensors" for k in range(1, count + 1)]
+    if missing := [n for n in names if not (Path(folder) / n).is_file()]:
+        raise FileNotFoundError(f"{folder}: missing {', '.join(missing)}")
+    wanted = {
+        "audio": config.to_dict(),
+        "pairs": _facts(n_groups, split, seed, soundfonts, config),
+    }
+    parts = []
+    for name in names:
+        header = checkpoint.read_header(Path(folder) / name)
+        if header != wanted:
+            raise ValueError(f"{folder}/{name} was rendered as {header}, wanted: {wanted}")
+        parts.append(checkpoint.read_tensors(Path(folder) / name)["log_mels"].to(device))
+    return torch.cat(parts)
