@@ -39,6 +39,8 @@ def test_curves_count_epochs_from_one_on_the_given_axes():
         history["valid"],
     ]
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["train_loss", "valid"]
+    _, ax = plots.curves(history, {"valid": "held out", "other": "trivial"}, ylabel="dB")
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["held out", "trivial"]
 
 
 def test_bars_are_labelled_with_their_values_from_top_to_bottom():

@@ -85,14 +85,14 @@ def spectrogram(log_mel, config: AudioConfig, *, ax=None, title: str = "", vmax=
 
 
 def curves(history: dict[str, list[float]], names, *, ylabel: str, ax=None, title: str = ""):
-    """Draw curves of a training over epochs, labelled by their names.
+    """Draw curves of a training over epochs.
 
     Parameters
     ----------
     history : dict of str to list of float
         What `training.loop.fit` returns: one value an epoch.
-    names : sequence of str
-        Which curves to draw.
+    names : sequence of str, or dict of str to str
+        Which curves to draw, with their labels in a dict; a curve without one is labelled by its name.
     ylabel : str
     ax : matplotlib.axes.Axes, optional
     title : str
@@ -102,11 +102,11 @@ def curves(history: dict[str, list[float]], names, *, ylabel: str, ax=None, titl
     matplotlib.figure.Figure, matplotlib.axes.Axes
     """
     figure, ax = _axes(ax, figsize=(4.5, 3))
-    for name in names:
+    labels = names if isinstance(names, dict) else {name: name for name in names}
+    for name, label in labels.items():
         values = history[name]
-        ax.plot(
-            range(1, len(values) + 1), values, marker="." if len(values) < 4 else None, label=name
-        )
+        marker = "." if len(values) < 4 else None
+        ax.plot(range(1, len(values) + 1), values, marker=marker, label=label)
     ax.set(xlabel="epoch", ylabel=ylabel, title=title)
     if len(names) > 1:
         ax.legend(frameon=False)
