@@ -77,18 +77,25 @@ def test_rows_are_written_with_their_threads_and_make_a_table(rows, tmp_path, mo
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     monkeypatch.setattr(paths, "REFERENCES", tmp_path / "figures")
     readme = tmp_path / "README.md"
-    readme.write_text("before <!-- speed: begin -->\nold\n<!-- speed: end --> after\n")
+    readme.write_text(
+        "before <!-- speed: begin -->\nold\n<!-- speed: end --> after\n"
+        "<!-- cost: begin -->\n<!-- cost: end -->\n"
+    )
     speed.store(rows, threads=1)
     content = json.loads((tmp_path / "figures" / "speed.json").read_text())
     assert content["threads"] == 1 and len(content["rows"]) == len(rows)
     text = readme.read_text()
-    assert text.startswith("before ") and text.endswith(" after\n") and "old" not in text
-    assert text.count("\n| ") == 1 + len({(r.task, r.size) for r in rows})
+    assert text.startswith("before ") and " after\n" in text and "old" not in text
+    tables = text.split(" after\n")
+    assert tables[0].count("\n| ") == 1 + len({(r.task, r.size) for r in rows})
+    rendering = next(r for r in rows if r.task == "rendering a piece" and r.method == "ours")
+    hours = f"{rendering.real_time_factor * 100_000 * 30 / 3600:.1f}"
+    assert f"| rendering a piece | {hours} | 132 GB |" in tables[1]  # 16 bits at 22 050 Hz
 
 
 def test_the_readme_holds_the_stored_rows():
-    table = speed.readme_table(paths.REFERENCES / "speed.json")
-    assert table in (paths.ROOT / "README.md").read_text()
+    file, readme = paths.REFERENCES / "speed.json", (paths.ROOT / "README.md").read_text()
+    assert speed.readme_table(file) in readme and speed.cost_table(file) in readme
 
 
 def test_peak_memory_is_that_of_the_call():

@@ -41,6 +41,7 @@ from ..training.content import N_FRAMES, random_crops
 from .prose import markdown_table, replace_between
 
 ITERATIONS = 32
+TRACK_SECONDS = 30
 PAUSE = 0.1  # s before each call, until the threads of the one before have stopped waiting for work
 Task = dict[str, Callable[[], np.ndarray | None]]  # method -> what it does; the first one is ours
 
@@ -640,8 +641,34 @@ def readme_table(path: Path) -> str:
     return markdown_table(["task", "size", "ours", "memory", "others take"], rows)
 
 
+def cost_table(path: Path, *, n_tracks: int = 100_000) -> str:
+    """What a large corpus costs at the rates that `write` wrote, as a Markdown table.
+
+    Disk is 16 bits a sample for audio, float32 for features.
+    """
+    one_clip = {
+        row["task"]: row["real_time_factor"]
+        for row in json.loads(path.read_text())["rows"]
+        if row["method"] == "ours" and row["size"] == "one clip"
+    }
+    config, hours = AudioConfig(), n_tracks * TRACK_SECONDS / 3600
+    per_frame = {
+        "rendering a piece": 2 * config.hop_length,
+        "waveform to log-mel": 4 * config.n_mels,
+        "style features": 4 * len(features.style_feature_names(config)),
+    }
+    names = {"training step of the content VAE": "one epoch of the content VAE"}
+    rows = []
+    for task in (*per_frame, "style transfer", *names):
+        disk = per_frame.get(task, 0) * config.frames_per_second * hours * 3600 / 1e9
+        text = f"{disk:.0f} GB" if disk else ""
+        rows.append([names.get(task, task), f"{one_clip[task] * hours:.1f}", text])
+    return markdown_table([f"{n_tracks} tracks of {TRACK_SECONDS} s", "core hours", "disk"], rows)
+
+
 def store(rows: list[Row], *, threads: int) -> None:
-    """Make rows the committed ones: ``figures/speed.json`` and the README's table."""
-    file = paths.REFERENCES / "speed.json"
+    """Make rows the committed ones: ``figures/speed.json`` and the README's two tables."""
+    file, readme = paths.REFERENCES / "speed.json", paths.ROOT / "README.md"
     write(file, rows, threads=threads)
-    replace_between(paths.ROOT / "README.md", "speed", readme_table(file))
+    replace_between(readme, "speed", readme_table(file))
+    replace_between(readme, "cost", cost_table(file))
