@@ -9,6 +9,7 @@
 #   snakemake --profile profiles/slurm --config groups=2400 shards=16 -- pretrained
 
 import sys
+from pathlib import Path
 
 from audiostyle_lib import bands, corpora, paths
 from audiostyle_lib import config as cfg
@@ -33,6 +34,7 @@ else:
 LIBRARY = sorted(str(f) for f in paths.PACKAGE.rglob("*.py"))
 WEIGHTS = [f for f in paths.PRETRAINED.glob("*.safetensors") if ".training" not in f.name]
 PYTHON = sys.executable
+COMMAND = Path(PYTHON).with_name("audiostyle")  # fabric runs a script, no module
 # Two notebooks at a time: a training rarely gains from more than half of the cores, and threads that
 # compete for a core slow each other down many times over.
 THREADS = max(1, (workflow.cores or 2) // 2)
@@ -41,8 +43,6 @@ PAIRS = paths.data() / "pairs" / f"{GROUPS}-seed{SEED}"
 
 def parts(name):
     return [local(name.format(k, SHARDS)) for k in range(1, SHARDS + 1)]
-
-
 
 
 rule report:
@@ -116,5 +116,5 @@ rule pretrained:
     resources:
         gpu=GPUS,
     shell:
-        "{PYTHON:q} -m lightning_fabric.cli --devices {GPUS} --strategy ddp $(command -v audiostyle) "
+        "{PYTHON:q} -m lightning_fabric.cli --devices {GPUS} --strategy ddp {COMMAND:q} "
         "pretrain transfer --pairs {PAIRS:q} --groups {GROUPS} --seed {SEED} --steps {STEPS} -o {output:q}"
