@@ -65,3 +65,43 @@ def test_f_and_jaccard_of_known_notes(config):
 def test_level_changes_nothing(config):
     x = harmonic(60) + harmonic(64)
     np.testing.assert_array_equal(pitch.piano_roll(x, config), pitch.piano_roll(0.01 * x, config))
+
+
+def plain_roll(spectrum, loud) -> np.ndarray:
+    """Klapuri's estimate written plainly: every sum anew after each note."""
+    hz = 440 * 2 ** ((np.arange(pitch.LOWEST, pitch.HIGHEST + 1 / 3, 1 / 3) - 69) / 12)
+    partials = hz[:, None] * np.arange(1, pitch.HARMONICS + 1)
+    spread = 0.5 * (2 ** (1 / 36) - 1)
+    bins = partials * pitch.PADDED / RATE
+    low, high = (np.floor(bins * f + 0.5).astype(int) for f in (1 - spread, 1 + spread))
+    weight = (hz[:, None] + pitch.ALPHA_HZ) / (partials + pitch.BETA_HZ)
+    n_inside = (high < spectrum.shape[1]).sum(axis=1)
+    roll = np.zeros((len(spectrum), 128), dtype=bool)
+
+    def loudest(y, c):
+        return [low[c, m] + np.argmax(y[low[c, m] : high[c, m] + 1]) for m in range(n_inside[c])]
+
+    for t in np.flatnonzero(loud):
+        y, total, best = spectrum[t].copy(), 0.0, 0.0
+        for n in range(1, pitch.MOST_NOTES + 1):
+            sums = [weight[c, : n_inside[c]] @ y[loudest(y, c)] for c in range(len(hz))]
+            winner = int(np.argmax(sums))
+            total += sums[winner]
+            if total / n**pitch.POLYPHONY <= best:
+                break
+            best = total / n**pitch.POLYPHONY
+            roll[t, pitch.LOWEST + int(np.floor(winner / 3 + 0.5))] = True
+            for m in range(n_inside[winner]):
+                k = loudest(y, winner)[m]
+                for j in range(max(0, k - 3), min(len(y), k + 4)):
+                    y[j] *= max(0.0, 1 - pitch.CANCEL * weight[winner, m] * (1 - abs(j - k) / 4))
+    return roll
+
+
+def test_looking_up_only_what_has_changed_finds_the_same_notes(config):
+    noise = np.random.default_rng(0).standard_normal(RATE // 4)
+    x = sum(harmonic(note, 0.25) for note in (45, 52, 61, 76)) + 0.3 * noise
+    spectrum, level = pitch._whitened(x.astype(np.float32), config)
+    expected = plain_roll(spectrum, level > level.max() + pitch.SILENT_DB)
+    assert expected.any()
+    np.testing.assert_array_equal(pitch.piano_roll(x, config), expected)

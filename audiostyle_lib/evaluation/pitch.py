@@ -21,6 +21,7 @@ N_FFT, PADDED = 4096, 8192  # samples: 186 ms, in which neighbouring notes from 
 COMPRESSION = 0.33  # of the spectrum's colour; these five as in Klapuri (2006), 93 ms window
 ALPHA_HZ, BETA_HZ = 52.0, 320.0
 CANCEL = 0.89
+LEAK = 3  # bins to each side that a partial's energy reaches
 POLYPHONY = 0.70
 SILENT_DB = -50.0  # frames below that, against the loudest, hold no notes
 
@@ -54,13 +55,14 @@ def _piano_roll(samples: bytes, config: AudioConfig) -> np.ndarray:
     spectrum, level_db = _whitened(np.frombuffer(samples, np.float32), config)
     hz = 440.0 * 2 ** ((np.arange(LOWEST, HIGHEST + 1 / STEPS, 1 / STEPS) - 69) / 12)
     loud = level_db > level_db.max(initial=-np.inf) + SILENT_DB
-    partials = hz[:, None] * np.arange(1, HARMONICS + 1)  # (candidates, HARMONICS) in Hz
+    partials = hz * np.arange(1, HARMONICS + 1)[:, None]  # (HARMONICS, candidates) in Hz
     spread = 0.5 * (2 ** (1 / (12 * STEPS)) - 1)  # half the way to the next candidate
     bins = partials * PADDED / config.sample_rate
     low, high = (np.floor(bins * f + 0.5).astype(np.int32) for f in (1 - spread, 1 + spread))
-    weight = (hz[:, None] + ALPHA_HZ) / (partials + BETA_HZ)
+    weight = ((hz + ALPHA_HZ) / (partials + BETA_HZ)).astype(np.float32)
+    first = np.stack([np.searchsorted(row, np.arange(spectrum.shape[1] + 1)) for row in high])
     roll = np.zeros((len(spectrum), 128), dtype=bool)
-    _estimate(spectrum, loud, low, high, weight.astype(np.float32), roll)
+    _estimate(spectrum, loud, low, high, weight, first, roll)
     return roll
 
 
@@ -121,33 +123,69 @@ def _loudest(y, low, high):
 
 
 @numba.njit(cache=True)
-def _estimate(spectrum, loud, low, high, weight, roll):
-    """Fill `roll` (T, 128); a candidate's m-th partial lies in bins `low` to `high` (candidates, M)."""
-    n_candidates, n_harmonics = low.shape
+def _largest(y, low, high):
+    """Largest value of `y` from bin `low` to `high`, without a branch to predict."""
+    largest = y[low]
+    for k in range(low + 1, high + 1):
+        largest = max(largest, y[k])
+    return largest
+
+
+@numba.njit(cache=True)
+def _cancel(y, low, high, weight, centres):
+    """Take a note out of `y`, wherever its energy has leaked, and write where its partials were."""
+    for m in range(len(centres)):
+        k = _loudest(y, low[m], high[m])
+        centres[m] = k
+        for j in range(max(0, k - LEAK), min(len(y), k + LEAK + 1)):
+            y[j] *= max(0.0, 1 - CANCEL * weight[m] * (1 - abs(j - k) / (LEAK + 1.0)))
+
+
+@numba.njit(cache=True)
+def _update(y, low, high, weight, first, centres, amplitude):
+    """Bring the amplitudes of all partials that reach the bins around `centres` up to date with `y`."""
+    n_harmonics, n_candidates = low.shape
+    for k in centres:
+        for m in range(n_harmonics):
+            c = first[m, max(0, k - LEAK)]
+            while c < n_candidates and low[m, c] <= k + LEAK and high[m, c] < len(y):
+                amplitude[m, c] = weight[m, c] * _largest(y, low[m, c], high[m, c])
+                c += 1
+
+
+@numba.njit(cache=True)
+def _estimate(spectrum, loud, low, high, weight, first, roll):
+    """Fill `roll` (T, 128).
+
+    A candidate's m-th partial lies in bins `low` to `high` (M, candidates); `first` (M, F + 1) is the
+    first candidate whose partial ends at a bin or above. A cancelled note changes few bins, so only
+    the partials that reach them are looked up again.
+    """
+    n_harmonics, n_candidates = low.shape
+    n_bins = spectrum.shape[1]
+    amplitude = np.zeros((n_harmonics, n_candidates), dtype=np.float32)
+    salience = np.empty(n_candidates)
+    centres = np.empty(n_harmonics, dtype=np.int64)
     for t in range(len(spectrum)):
         if not loud[t]:
             continue
         y = spectrum[t].copy()
+        for m in range(n_harmonics):
+            for c in range(first[m, n_bins]):
+                amplitude[m, c] = weight[m, c] * _largest(y, low[m, c], high[m, c])
         total, best_score = 0.0, 0.0
         for n in range(1, MOST_NOTES + 1):
-            winner, most = 0, 0.0
-            for c in range(n_candidates):
-                salience = 0.0
-                for m in range(n_harmonics):
-                    if high[c, m] >= len(y):
-                        break
-                    salience += weight[c, m] * y[_loudest(y, low[c, m], high[c, m])]
-                if salience > most:
-                    winner, most = c, salience
-            total += most
+            salience[:] = 0.0
+            for m in range(n_harmonics):
+                for c in range(n_candidates):
+                    salience[c] += amplitude[m, c]
+            winner = np.argmax(salience)
+            total += salience[winner]
             score = total / n**POLYPHONY
             if score <= best_score:
                 break
             best_score = score
             roll[t, LOWEST + int(np.floor(winner / STEPS + 0.5))] = True
-            for m in range(n_harmonics):  # take the note out, wherever its energy has leaked
-                if high[winner, m] >= len(y):
-                    break
-                k = _loudest(y, low[winner, m], high[winner, m])
-                for j in range(max(0, k - 3), min(len(y), k + 4)):
-                    y[j] *= max(0.0, 1 - CANCEL * weight[winner, m] * (1 - abs(j - k) / 4.0))
+            partials = centres[: np.sum(high[:, winner] < n_bins)]
+            _cancel(y, low[:, winner], high[:, winner], weight[:, winner], partials)
+            _update(y, low, high, weight, first, partials, amplitude)
