@@ -34,6 +34,7 @@ def test_curves_count_epochs_from_one_on_the_given_axes():
     _, ax = plots.curves(history, ["train_loss", "valid"], ylabel="dB", ax=axes[1])
     assert ax is axes[1]
     assert [line.get_xdata().tolist() for line in ax.lines] == [[1, 2, 3]] * 2
+    assert all(tick == int(tick) for tick in ax.get_xticks())
     assert [line.get_ydata().tolist() for line in ax.lines] == [
         history["train_loss"],
         history["valid"],

@@ -108,6 +108,7 @@ def curves(history: dict[str, list[float]], names, *, ylabel: str, ax=None, titl
         marker = "." if len(values) < 4 else None
         ax.plot(range(1, len(values) + 1), values, marker=marker, label=label)
     ax.set(xlabel="epoch", ylabel=ylabel, title=title)
+    ax.xaxis.get_major_locator().set_params(integer=True)
     if len(names) > 1:
         ax.legend(frameon=False)
     return figure, ax
