@@ -288,7 +288,8 @@ def _mel_to_waveform(clips: np.ndarray, config: AudioConfig) -> Task:
 
 
 def _transfer(clips: np.ndarray, config: AudioConfig) -> Task:
-    one, other = clips[0], np.ascontiguousarray(clips[0][::-1])
+    one = clips[0]
+    other = np.ascontiguousarray(one[::-1][: TRACK_SECONDS * config.sample_rate])
     learned = transfer.learned(transfer.load_model())
     ways = {"ours": learned, "LTAS-EQ": transfer.ltas_eq}
     made = {
@@ -637,7 +638,8 @@ def readme_table(path: Path) -> str:
     rows = []
     for (task, size), (ours, *others) in by_task.items():
         beside = ", ".join(f"{r['method']} {r['ratio']:.1f} x" for r in others)
-        rows.append([task, size, f"{ours['seconds']:.3g} s", f"{ours['megabytes']:.0f} MB", beside])
+        memory = f"{ours['megabytes']:.0f} MB" if size else ""  # of this process
+        rows.append([task, size, f"{ours['seconds']:.3g} s", memory, beside])
     return markdown_table(["task", "size", "ours", "memory", "others take"], rows)
 
 
@@ -663,7 +665,9 @@ def cost_table(path: Path, *, n_tracks: int = 100_000) -> str:
         disk = per_frame.get(task, 0) * config.frames_per_second * hours * 3600 / 1e9
         text = f"{disk:.0f} GB" if disk else ""
         rows.append([names.get(task, task), f"{one_clip[task] * hours:.1f}", text])
-    return markdown_table([f"{n_tracks} tracks of {TRACK_SECONDS} s", "core hours", "disk"], rows)
+    return markdown_table(
+        [f"{n_tracks:,} tracks of {TRACK_SECONDS} s".replace(",", " "), "core hours", "disk"], rows
+    )
 
 
 def store(rows: list[Row], *, threads: int) -> None:

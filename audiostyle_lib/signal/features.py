@@ -406,12 +406,10 @@ def tempo(log_mel_db: Tensor, config: AudioConfig) -> np.ndarray:
 
 
 def _described_on_cpu(waveform: Tensor, config: AudioConfig) -> tuple[Tensor, dict[str, Tensor]]:
-    """Mel spectrogram (B, n_mels, T) and `descriptors` of waveforms (B, n_samples)."""
-    clips = [
-        frame_features.describe(clip, **_on_cpu(config))
-        for clip in waveform.detach().contiguous().numpy()
-    ]
-    found = {name: torch.from_numpy(np.stack([c[name] for c in clips])).mT for name in clips[0]}
+    """Mel spectrogram (1, n_mels, T) and `descriptors` of one waveform (1, n_samples)."""
+    clip = waveform[0].detach().contiguous().numpy()
+    described = frame_features.describe(clip, **_on_cpu(config))
+    found = {name: torch.from_numpy(rows)[None].mT for name, rows in described.items()}
     return found["mel"], {
         "zero_crossing_rate": zero_crossing_rate(waveform, config),
         **{name: found[name] for name in ("centroid", "bandwidth", "rolloff")},
@@ -444,6 +442,8 @@ def style_features(waveform: Tensor, config: AudioConfig) -> Tensor:
     """
     waveform = _as_batch(waveform)
     if _without_gradient_on_cpu(waveform):
+        if len(waveform) > 1:  # one after the other, each is in the cache
+            return torch.cat([style_features(clip, config) for clip in waveform.split(1)])
         mel, rows = _described_on_cpu(waveform, config)
     else:
         spectrum = stft(waveform, config)
