@@ -71,15 +71,17 @@ class Profile:
     seeds: int = 1  # trainings of a model whose figure is compared with the report's
 
 
-LARGE = {"all_ablations": True, "seeds": 3}
 # fmt: off
 PROFILES = {
     p.name: p
     for p in (
         Profile("smoke", 4, 8.0, 2, 3, 10, 1, 2, 6, 32, 1, 2, 2, 1, 2, griffin_lim_iterations=4),
         Profile("quick", 20, 30.0, 16, 150, 100, 12, 48, 300, 128, 6, 24, 600, 1, 10),
-        Profile("long", 200, 30.0, 20, 600, 250, 24, 48, 600, 128, 6, 600, 2000, 6, 100, **LARGE),
-        Profile("paper", 100, 30.0, 25, 240, 250, 50, 300, 2500, 320, 10, 1000, 600, 12, 100, **LARGE),
+        Profile(
+            "long", 200, 30.0, 20, 600, 250, 24, 48, 600, 128, 6, 600, 2000, 6, 100,
+            all_ablations=True, seeds=3,
+        ),
+        Profile("paper", 100, 30.0, 16, 160, 250, 20, 300, 1200, 320, 10, 400, 600, 12, 100, seeds=3),
     )
 }
 # fmt: on

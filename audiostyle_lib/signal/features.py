@@ -180,11 +180,12 @@ def log_mel(waveform: Tensor, config: AudioConfig) -> Tensor:
     if not _without_gradient_on_cpu(waveform):
         return power_to_db(mel_power(stft(waveform, config).abs() ** 2, config), amin=config.amin)
     settings = {name: _on_cpu(config)[name] for name in ("n_fft", "hop_length")}
-    mels = [
-        frame_features.mel_power(clip, _on_cpu(config)["mel"], **settings)
-        for clip in waveform.detach().contiguous().numpy()
-    ]
-    return power_to_db(torch.from_numpy(np.stack(mels)), amin=config.amin).mT.contiguous()
+
+    def of_clip(clip: np.ndarray) -> Tensor:
+        mel = frame_features.mel_power(clip, _on_cpu(config)["mel"], **settings)
+        return power_to_db(torch.from_numpy(mel), amin=config.amin).mT  # while it is in the cache
+
+    return torch.stack([of_clip(x) for x in waveform.detach().contiguous().numpy()])
 
 
 def log_mel_at_level(
