@@ -71,6 +71,13 @@ def test_profiles_grow_and_paper_has_a_corpus_of_the_reports_size():
     assert (paper.clips_per_genre, paper.clip_seconds, paper.seeds) == (100, 30.0, 3)
 
 
+def test_a_rehearsal_cuts_the_iterations_of_the_slow_peers(monkeypatch):
+    monkeypatch.setenv("AUDIOSTYLE_REHEARSE", "3")
+    assert cfg.profile("paper").peer_iterations == 3 and cfg.profile("smoke").peer_iterations == 2
+    monkeypatch.delenv("AUDIOSTYLE_REHEARSE")
+    assert cfg.profile("paper") == cfg.PROFILES["paper"]
+
+
 def test_unknown_profile_names_the_choices():
     with pytest.raises(ValueError, match="'huge': choose one of smoke, quick, long, paper"):
         cfg.profile("huge")

@@ -213,6 +213,7 @@ def test_a_rehearsal_says_how_long_the_whole_would_be(tmp_path):
     assert "| 05_content_vae | content_vae | 600 | 100.0 | 2.00 | 1.10 |" in text
     assert "| 05_content_vae | 0.50 | 1.10 | 1.50 |" in text  # 30 - 6 + 66 s
     assert "one after the other 2.5 minutes, two at a time at least 1.5" in text
+    assert "wait for one another 1.5" in text
 
 
 def test_what_a_notebook_needs():

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from ..config import AudioConfig
+from ..config import AudioConfig, rehearsed_steps
 from ..models import checkpoint as ckpt
 from .fingerprint import fingerprint
 
@@ -179,7 +179,7 @@ def fit(
     ``audiostyle reproduce --rehearse 20`` can say how long the whole run would be.
     """
     path, asked = Path(path), {"steps": steps, "epochs": -(-steps // steps_per_epoch)}
-    if rehearsed := int(os.environ.get("AUDIOSTYLE_REHEARSE", "0")):
+    if rehearsed := rehearsed_steps():
         steps = min(steps, rehearsed)
         steps_per_epoch = min(steps_per_epoch, -(-steps // 2))
     settings = {
