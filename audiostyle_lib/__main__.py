@@ -429,6 +429,7 @@ def _benchmark(arguments) -> None:
         print(f"{split}\n{benchmark.describe(table)}\n")
     if arguments.output is not None:
         facts = {"profile": arguments.profile, "seed": arguments.seed, "device": device}
+        facts["peer_iterations"] = cfg.profile(arguments.profile).peer_iterations
         benchmark.write(arguments.output, tables, facts)
 
 

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 
 from audiostyle_lib import paths
+from audiostyle_lib.config import PROFILES
 from audiostyle_lib.course import claims, run
 
 
-def metric(name, value, trivial, *, split="test", report=None, unit="1", higher=True, spread=None):
+def metric(name, value, trivial, *, split="test", report=None, unit="1", higher=True, spread=None,
+           error=None):  # fmt: skip
     return {
         "name": name, "split": split, "value": value, "trivial": trivial, "trivial_name": "PCA, 4",
         "report": report, "unit": unit, "higher_is_better": higher, "spread": spread, "seeds": 1,
         "diverged": 0, "tolerance": 0.01, "notebook": "05_content_vae", "cell": "05-025", "n": 10,
+        "error": error,
     }  # fmt: skip
 
 
 def results(*metrics, corpus="bands", profile="quick"):
-    return run.Results("r", list(metrics), {"05": {"corpus": corpus, "profile": profile}})
+    provenance = {"corpus": corpus, "profile": profile, "settings": asdict(PROFILES[profile])}
+    return run.Results("r", list(metrics), {"05_content_vae": provenance})
 
 
 def verdict(*metrics, **where):
@@ -95,6 +101,8 @@ def test_a_transfer_is_judged_against_the_content_as_it_is(distance, words):
     name = "report's design, tier 1, LSD time"
     m = metric(name, distance, 8.0, split=claims.PAIRED, unit="dB", higher=False)
     assert verdict(m) == words
+    of_few_items = m | {"error": 3.0}  # their differences scatter more than any of these
+    assert verdict(of_few_items) == "no nearer to the truth than the content itself"
 
 
 @pytest.mark.parametrize(

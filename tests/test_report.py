@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 
 import pytest
 
 from audiostyle_lib import paths
+from audiostyle_lib.config import PROFILES
 from audiostyle_lib.course import prose, report, run
 
 PROVENANCE = {
     "profile": "smoke", "corpus": "bands", "corpus_sha256": "abc", "seed": 0, "seeds": 1,
     "tracks": {"train": 28, "valid": 4, "test": 8}, "device": "CPU", "wall_seconds": 60.0,
+    "settings": asdict(PROFILES["smoke"]),
 }  # fmt: skip
 COSINE = {
     "name": "content VAE, clip cosine", "value": 0.87654321, "spread": None,

@@ -67,6 +67,7 @@ def test_metric_is_stored_with_all_a_reader_needs(figures):
             "tolerance": 0.01, "split": "test",
             "unit": "1", "definition": "Cosine between flattened items.", "trivial": 0.7,
             "trivial_name": "mean", "report": 0.9337, "n": 12, "tracks": None,
+            "error": None,
             "higher_is_better": True, "notebook": "05_content_vae", "cell": None,
         }
     ]  # fmt: skip
@@ -101,8 +102,9 @@ def test_provenance_says_where_a_number_comes_from(figures):
     stored = json.loads((run.folder / "metrics" / "05_content_vae.json").read_text())["provenance"]
     assert set(stored) == {
         "profile", "corpus", "corpus_sha256", "tracks", "seed", "seeds", "device", "commit", "python",
-        "versions", "wall_seconds",
+        "versions", "wall_seconds", "settings",
     }  # fmt: skip
+    assert stored["settings"]["epochs"] == run.profile.epochs
     assert (stored["profile"], stored["corpus"], stored["seed"]) == ("smoke", "bands", 3)
     assert stored["corpus_sha256"] == run.corpus.sha256 and stored["device"].startswith("CPU")
     assert stored["versions"] == {n: metadata.version(n) for n in runs.VERSIONS_OF}

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 
-from .. import config as cfg
 from .run import TOLERANCE, Results, number
 
 BANDS, REAL = "bands", "real clips"
@@ -17,7 +17,7 @@ HEADER = [
 ]  # fmt: skip
 LEFT = -1.5  # end of the plot's scale, for a report's value far behind the trivial predictor
 # How long each notebook trains what it records; what is in closed form, as PCA, is not trained.
-TRAINING: dict[str, tuple[Callable[[cfg.Profile], int], str]] = {
+TRAINING: dict[str, tuple[Callable[[SimpleNamespace], int], str]] = {
     "03_failed_resnet": (lambda p: p.baseline_epochs, "epochs"),
     "04_failed_linear": (lambda p: p.baseline_epochs, "epochs"),
     "05_content_vae": (lambda p: p.epochs * p.steps_per_epoch, "steps"),
@@ -73,9 +73,10 @@ def _lead(metric: dict, ours: float, other: float) -> float:
 
 
 def _noise(metric: dict) -> float:
-    """Differences up to this say nothing: spread over seeds and what machines differ by."""
+    """Differences up to this say nothing: spread over seeds or items, and what machines differ by."""
     tolerance = metric.get("tolerance", TOLERANCE) or 0.0
-    return (metric.get("spread") or 0.0) + tolerance * abs(metric["value"]) / 10
+    spread = (metric.get("spread") or 0.0) + (metric.get("error") or 0.0)
+    return spread + tolerance * abs(metric["value"]) / 10
 
 
 def skill(metric: dict, value: float | None) -> float | None:
@@ -283,7 +284,7 @@ def training(runs: list[Results], notebook: str) -> str:
     if notebook not in TRAINING:
         return ""
     count, unit = TRAINING[notebook]
-    counts = [count(cfg.profile(run.shared["profile"])) for run in runs]
+    counts = [count(SimpleNamespace(**run.settings(notebook))) for run in runs]
     return f"{_each([f'{n:,}'.replace(',', ' ') for n in counts])} {unit}"
 
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 
@@ -130,6 +130,7 @@ class Run(_Recorded):
         report: float | None = None,
         higher_is_better: bool = False,
         tracks: int | None = None,
+        error: float | None = None,
         tolerance: float | None = TOLERANCE,
     ) -> None:
         """Record one number with everything a reader needs to judge it, and write the run's JSON.
@@ -159,6 +160,8 @@ class Run(_Recorded):
         higher_is_better : bool
         tracks : int, optional
             Number of tracks behind the value, where it is measured on tracks.
+        error : float, optional
+            Twice the standard error of the difference from the trivial predictor, item by item.
         tolerance : float or None
             How far the value may be from the reference run's, see `compare.agrees`; larger where short
             trainings vary from machine to machine, None for speeds, which are never compared.
@@ -171,7 +174,8 @@ class Run(_Recorded):
             "diverged": len(values) - len(finite), "tolerance": tolerance,
             "split": split, "unit": unit, "definition": definition,
             "trivial": _finite(trivial), "trivial_name": trivial_name,
-            "report": report, "n": int(n), "tracks": tracks, "higher_is_better": higher_is_better,
+            "report": report, "n": int(n), "tracks": tracks, "error": error,
+            "higher_is_better": higher_is_better,
             "notebook": self.notebook, "cell": _calling_cell(self.notebook),
         }  # fmt: skip
         self.metrics = [m for m in self.metrics if (m["name"], m["split"]) != (name, split)]
@@ -186,14 +190,15 @@ class Run(_Recorded):
         Returns
         -------
         dict
-            Profile, corpus, its hash and the tracks of each split, seed, number of seeds, device, commit
-            ("-dirty" where tracked files were changed), versions, seconds since the notebook began.
+            Profile, corpus, its hash and the tracks of each split, seed, number of seeds, all settings of
+            the profile, device, commit ("-dirty" where tracked files were changed), versions, seconds
+            since the notebook began.
         """
         return {
             "profile": self.profile.name, "corpus": self.corpus_name,
             "corpus_sha256": self.corpus.sha256,
             "tracks": {s: len(self.corpus.split(s)) for s in ("train", "valid", "test")},
-            "seed": self.seed, "seeds": self.profile.seeds,
+            "seed": self.seed, "seeds": self.profile.seeds, "settings": asdict(self.profile),
             "device": device_name(self.device),
             "commit": _commit(), "python": platform.python_version(),
             "versions": {name: metadata.version(name) for name in VERSIONS_OF},
@@ -288,6 +293,10 @@ class Results(_Recorded):
     def shared(self) -> dict:
         """Provenance that the notebooks of a run share, such as its profile and corpus."""
         return next(iter(self.provenance.values()))
+
+    def settings(self, notebook: str) -> dict:
+        """The profile's settings when a notebook ran: today's profile of that name may be another."""
+        return self.provenance[notebook]["settings"]
 
 
 def read_run(folder: Path) -> Results:
