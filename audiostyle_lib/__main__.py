@@ -399,6 +399,10 @@ def _bench(arguments) -> None:
     from .signal import audio
 
     if arguments.device != "cpu":
+        if arguments.store or arguments.grow or arguments.clip:
+            raise ValueError(
+                "a clip, --grow and --store are for the CPU: with --device write to -o FILE"
+            )
         rows = speed.run_on(arguments.device, cfg.AudioConfig(), repeats=arguments.repeats)
         if arguments.output is not None:
             speed.write(arguments.output, rows, threads=arguments.threads)

@@ -73,6 +73,13 @@ def test_command_refuses_what_cannot_be_measured(bad, capsys):
     assert "at least" in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.parametrize("option", ["--grow", "--store"])
+def test_what_a_device_does_not_take_is_one_line(option, capsys):
+    assert main(["bench", "--device", "cuda", option]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "-o FILE" in line
+
+
 def test_rows_are_written_with_their_threads_and_make_a_table(rows, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     monkeypatch.setattr(paths, "REFERENCES", tmp_path / "figures")

@@ -590,7 +590,7 @@ def _clips(waveform: np.ndarray, size: str, config: AudioConfig) -> np.ndarray:
 
 
 def _quality(made: np.ndarray, waveform: np.ndarray, config: AudioConfig) -> dict:
-    """The last four fields of `Row`."""
+    """The fields of `Row` that say how near to `waveform` a waveform is."""
     long_enough = len(waveform) >= config.sample_rate
     return {
         "spectral_convergence": metrics.spectral_convergence(made, waveform, config),

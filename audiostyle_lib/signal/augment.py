@@ -13,7 +13,7 @@ STRETCH = 0.2  # 20 % faster or slower
 SNR_DB = 20.0
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
+@numba.njit(nogil=True, cache=True, fastmath=frames.FAST)
 def _phase_vocoder(spectrum, rate, stretched):
     """Write the frames (T', F) of a spectrum (T, F) read at multiples of `rate`.
 

@@ -10,10 +10,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from .frames import analyse, for_each_piece
-
-# NaN has to stay NaN, which full `fastmath` would not promise
-FAST = {"reassoc", "contract", "arcp", "nsz"}
+from .frames import FAST, analyse, for_each_piece
 
 
 def sparse_rows(basis: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

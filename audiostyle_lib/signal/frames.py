@@ -18,6 +18,8 @@ import numpy as np
 import torch
 
 PIECE = 64  # frames that a thread works on at a time
+# NaN has to stay NaN, which full `fastmath` would not promise
+FAST = {"reassoc", "contract", "arcp", "nsz"}
 
 
 @lru_cache(maxsize=1)
