@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass, replace
 
+from .errors import InputError
+
 
 @dataclass(frozen=True)
 class AudioConfig:
@@ -33,7 +35,7 @@ class AudioConfig:
         return asdict(self)
 
 
-class ConfigMismatchError(ValueError):
+class ConfigMismatchError(InputError):
     """Two parts of the pipeline were built for different front ends."""
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..config import AudioConfig
+from ..errors import InputError
 from ..paths import written_beside
 
 MAX_SECONDS = 3600.0
@@ -20,7 +21,7 @@ FORMATS = ("wav", "flac", "ogg", "mp3", "au", "aiff")  # of output files
 WRITE_FRAMES = 65_536  # libsndfile's Vorbis encoder overflows the stack on minutes in one piece
 
 
-class AudioError(ValueError):
+class AudioError(InputError):
     """Audio that cannot be used; the message is one line that names the clip and the reason."""
 
 
