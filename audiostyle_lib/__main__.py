@@ -9,6 +9,12 @@ import sys
 from pathlib import Path
 
 USAGE_ERROR = 2
+CHECK_CODES = """The exit code is 0 where nothing is wrong or all is dealt with: files that nobody
+can use are left out, short ones are padded, copies of a sound are kept in one split. It is 1 where
+you have to decide: one sound under two genres, or on two sides of a manifest's split; one name for
+two files, or that of another genre; music that is not read because of its place, its format or the
+spelling of its genre; a manifest that knows only some of the files; nothing usable. It is 2 where
+there are no genre folders."""
 VOCODERS = ("gain", "content_phase", "griffin_lim", "pghi", "neural")  # vocode imports torch
 
 
@@ -59,6 +65,11 @@ def _shard(text: str) -> tuple[int, int]:
     if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
         raise argparse.ArgumentTypeError(f"{text} is no part such as 1/16 to 16/16")
     return int(index), int(count)
+
+
+def _add_size(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--profile", default="quick", help="how many clips a genre, and how long")
+    parser.add_argument("--seed", type=int, default=0)
 
 
 def _add_destination(parser: argparse.ArgumentParser, what: str) -> None:
@@ -136,19 +147,30 @@ def _parser() -> argparse.ArgumentParser:
     p.set_defaults(run=_transfer)
 
     p = commands.add_parser("data", help="render bands or pairs, look for gtzan, or check a folder")
-    p.add_argument("what", choices=("bands", "gtzan", "check", "pairs"))
-    p.add_argument("folder", type=Path, nargs="?", help="to check, or for the pairs")
-    p.add_argument("--profile", default="quick")
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--shard", type=_shard, default=(1, 1), metavar="I/N", help="one of N parts")
-    p.add_argument(
+    kinds = p.add_subparsers(required=True, metavar="WHAT")
+    m = kinds.add_parser("bands", help="render the embedded corpus of a profile")
+    _add_size(m)
+    m.add_argument("--shard", type=_shard, default=(1, 1), metavar="I/N", help="one of N parts")
+    m.set_defaults(run=_data_bands)
+    m = kinds.add_parser("gtzan", help="read GTZAN where it is")
+    _add_size(m)
+    m.set_defaults(run=_data_gtzan)
+    m = kinds.add_parser(
+        "check", help="what is in a folder and what is wrong with it", epilog=CHECK_CODES
+    )
+    m.add_argument("folder", type=Path, help="holds the genre folders, itself or in genres/")
+    m.add_argument("--json", action="store_true", help="every track and fault, for programs")
+    m.set_defaults(run=_data_check)
+    m = kinds.add_parser("pairs", help="render the pairs that `pretrain transfer --pairs` reads")
+    m.add_argument("folder", type=Path, help="to write to")
+    m.add_argument("--seed", type=int, default=0)
+    m.add_argument("--shard", type=_shard, default=(1, 1), metavar="I/N", help="one of N parts")
+    m.add_argument(
         "--groups", type=_at_least(1, int), default=600, help="of 16 pairs, in all parts"
     )
-    p.add_argument(
-        "--split", default="train", choices=("train", "valid", "test"), help="of the pairs"
-    )
-    _add_soundfonts(p)
-    p.set_defaults(run=_data)
+    m.add_argument("--split", default="train", choices=("train", "valid", "test"))
+    _add_soundfonts(m)
+    m.set_defaults(run=_data_pairs)
 
     p = commands.add_parser("reproduce", help="run the notebooks that are not up to date")
     p.add_argument("--profile", default="quick")
@@ -293,57 +315,56 @@ def _transfer(arguments) -> None:
     print(f"{output}: {len(result) / config.sample_rate:.2f} s")
 
 
-def _data(arguments) -> None:
-    from . import config as cfg
-    from . import corpora
-
-    if arguments.what == "check":
-        if arguments.folder is None:
-            raise ValueError("data check needs a folder")
-        print(corpora.describe(corpora.read_folder(arguments.folder, name=arguments.folder.name)))
-        return
-    if arguments.what == "pairs":
-        print(_rendered_pairs(arguments))
-        return
-    if arguments.shard != (1, 1):
-        _rendered_part(arguments)
-        return
-    opened = corpora.open_corpus(
-        arguments.what,
-        profile=cfg.profile(arguments.profile),
-        seed=arguments.seed,
-        progress=_progress("rendered"),
-    )
-    print(corpora.describe(opened))
-
-
-def _rendered_pairs(arguments) -> Path:
-    if arguments.folder is None:
-        raise ValueError("data pairs needs a folder to write to")
-    from . import config as cfg
-    from .bands import shards
-
-    return shards.write_pairs(
-        arguments.folder, n_groups=arguments.groups, shard=arguments.shard, split=arguments.split,
-        seed=arguments.seed, config=cfg.AudioConfig(), soundfonts=_prepared(arguments.soundfont),
-        progress=_progress("groups rendered"),
-    )  # fmt: skip
-
-
-def _rendered_part(arguments) -> None:
+def _data_bands(arguments) -> None:
     from . import bands, corpora
     from . import config as cfg
 
-    if arguments.what != "bands":
-        raise ValueError(
-            f"--shard is for what is rendered, bands and pairs, not for {arguments.what}"
-        )
     profile = cfg.profile(arguments.profile)
+    if arguments.shard == (1, 1):
+        _describe_corpus("bands", arguments)
+        return
     bands.write_corpus(
         corpora.bands_folder(profile, seed=arguments.seed), clips_per_genre=profile.clips_per_genre,
         seconds=profile.clip_seconds, seed=arguments.seed, shard=arguments.shard,
         progress=_progress("rendered"),
     )  # fmt: skip
+
+
+def _data_gtzan(arguments) -> None:
+    _describe_corpus("gtzan", arguments)
+
+
+def _describe_corpus(name: str, arguments) -> None:
+    from . import config as cfg
+    from . import corpora
+
+    profile = cfg.profile(arguments.profile)
+    settings = {"profile": profile, "seed": arguments.seed, "progress": _progress("rendered")}
+    print(corpora.describe(corpora.open_corpus(name, **settings)))
+
+
+def _data_check(arguments) -> int:
+    from . import corpora
+
+    corpus = corpora.check(
+        arguments.folder,
+        name=arguments.folder.absolute().name,
+        progress=_progress("read") if sys.stderr.isatty() else None,
+    )
+    print(corpora.to_json(corpus) if arguments.json else corpora.describe(corpus))
+    return int(any(fault.wrong for fault in corpus.faults))
+
+
+def _data_pairs(arguments) -> None:
+    from . import config as cfg
+    from .bands import shards
+
+    written = shards.write_pairs(
+        arguments.folder, n_groups=arguments.groups, shard=arguments.shard, split=arguments.split,
+        seed=arguments.seed, config=cfg.AudioConfig(), soundfonts=_prepared(arguments.soundfont),
+        progress=_progress("groups rendered"),
+    )  # fmt: skip
+    print(written)
 
 
 def _reproduce(arguments) -> int:

@@ -1,4 +1,4 @@
-"""Read a corpus folder in GTZAN's shape: its tracks, its faults, its splits, its waveforms.
+"""Read a corpus folder in GTZAN's shape: its splits, its waveforms, what is wrong with it.
 
 A corpus is ``<root>/<genre>/<genre>.NNNNN.<wav|au|flac|mp3>``, whoever made it; the genre folders may
 also lie in ``genres/``, ``genres_original/`` or ``Data/genres_original/`` below the root. Splits are by
@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,62 +22,30 @@ import numpy as np
 from . import bands, paths
 from .bands.corpus import read_manifest
 from .config import AudioConfig, Profile
+from .corpus_files import (
+    FEW,
+    GENRES,
+    SUFFIXES,
+    Fault,
+    Track,
+    fault,
+    find_root,
+    scan,
+    sha256_of,
+    some,
+)
+from .errors import InputError
 from .signal import audio
 
 if TYPE_CHECKING:
     import torch
 
-GENRES = bands.GENRES
-SUFFIXES = {".wav", ".au", ".flac", ".mp3"}
-LAYOUTS = ("", "genres", "genres_original", "Data/genres_original")
-SHORT_SECONDS = 30.0  # the nominal length of a GTZAN clip; a manifest states its own
+N_FILTERED = 930  # tracks in Sturm's lists
 FULL_SCALE = np.float32(2**15)  # of 16 bits
-#: Copies of a clip may differ by this where one of them was rounded to 16 bits. Full scale is 1.
-COPY_TOLERANCE = 2 / 2**15
-
-
-@dataclass(frozen=True)
-class Track:
-    """One usable clip of a corpus.
-
-    Parameters
-    ----------
-    path : Path
-    genre : str
-        One of `GENRES`, the name of the folder.
-    name : str
-        ``<genre>.NNNNN``, the file's name without its ending.
-    n_samples, sample_rate : int
-        As stored, before padding and resampling; the rate in Hz.
-    sha256 : str
-        Of the file.
-    split : str
-        ``"train"``, ``"valid"`` or ``"test"``; empty as long as none was chosen.
-    copy_of : Path, optional
-        File of an earlier track that is the same sound.
-    """
-
-    path: Path
-    genre: str
-    name: str
-    n_samples: int
-    sample_rate: int
-    sha256: str
-    split: str = ""
-    copy_of: Path | None = None
-
-    @property
-    def seconds(self) -> float:
-        return self.n_samples / self.sample_rate
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Something wrong with a file; `left_out` says whether the corpus goes on without it."""
-
-    name: str
-    what: str
-    left_out: bool
+#: Kinds of faults that say only what lies there too
+NOTES = ("filtered", "hidden", "other")
+#: Kinds of faults with which a corpus is checked but not read: any split would be a guess.
+REFUSED = ("manifest", "no-tracks")
 
 
 @dataclass(frozen=True)
@@ -110,140 +79,12 @@ class Corpus:
     def sha256(self) -> str:
         """Hash over all tracks' names, splits and contents."""
         lines = "".join(f"{t.name} {t.split} {t.sha256}\n" for t in self.tracks)
-        return hashlib.sha256(lines.encode()).hexdigest()
+        return hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()
 
     @property
     def manifest(self) -> dict | None:
         """What `bands` knows about its clips (score, chords, programs), None for other corpora."""
         return read_manifest(self.root)
-
-
-def find_root(folder: str | Path) -> Path:
-    """Return the folder that holds the genre folders.
-
-    Raises
-    ------
-    FileNotFoundError
-        If neither `folder` nor one of the known layouts below it holds a genre folder.
-    """
-    for layout in LAYOUTS:
-        root = Path(folder) / layout
-        if any((root / genre).is_dir() for genre in GENRES):
-            return root
-    raise FileNotFoundError(
-        f"{folder}: no genre folder ({', '.join(GENRES[:3])}, ...) here or in "
-        f"{', '.join(LAYOUTS[1:])}"
-    )
-
-
-def _inspect(path: Path) -> tuple[Track, np.ndarray]:
-    """A file as a track without a split, and its waveform (n_samples,) as models will read it."""
-    import soundfile as sf
-
-    waveform = audio.read_audio(path)
-    info, content = sf.info(str(path)), path.read_bytes()
-    sha256 = hashlib.sha256(content).hexdigest()
-    return Track(path, path.parent.name, path.stem, info.frames, info.samplerate, sha256), waveform
-
-
-@dataclass(frozen=True)
-class _Sound:
-    """What a file holds, to find other files that hold the same."""
-
-    path: Path
-    n_samples: int
-    probe: list[float]  # a few samples: most other sounds differ in the first of them already
-
-    @classmethod
-    def of(cls, path: Path, waveform: np.ndarray) -> _Sound:
-        return cls(path, len(waveform), waveform[:: max(1, len(waveform) // 64)].tolist())
-
-    def is_that_of(self, other: _Sound, waveform: np.ndarray) -> bool:
-        """Whether `other`, whose samples are `waveform`, is the same sound, maybe in another encoding."""
-        if self.n_samples != other.n_samples:
-            return False
-        if any(abs(a - b) > COPY_TOLERANCE for a, b in zip(self.probe, other.probe, strict=True)):
-            return False
-        return float(np.abs(audio.read_audio(self.path) - waveform).max()) <= COPY_TOLERANCE
-
-
-def _ignored(root: Path) -> list[Fault]:
-    """Folders that are no genre's, and files in genre folders of a kind that is not read."""
-    folders = [f for f in root.glob("[!.]*") if f.is_dir() and f.name not in GENRES]
-    inside = [f for genre in GENRES for f in (root / genre).glob("[!.]*")]
-    others = [f for f in inside if f.suffix.lower() not in SUFFIXES]
-    read = ", ".join(sorted(SUFFIXES))
-    return [
-        *(Fault(f.name, "ignored: not the name of a genre", True) for f in sorted(folders)),
-        *(Fault(f.name, f"ignored: not one of {read}", True) for f in sorted(others)),
-    ]
-
-
-def scan(
-    folder: str | Path, *, clips_per_genre: int | None = None
-) -> tuple[list[Track], list[Fault]]:
-    """Read every file of a corpus; list the tracks that are usable and what is wrong with others.
-
-    Left out are files that `audio.read_audio` refuses and, of several files with one name in a genre, all
-    but the first. Short files are kept, and so are tracks that are copies of others, in whatever lossless
-    encodings: `stratified` puts them into one split. All of them are named.
-
-    Parameters
-    ----------
-    folder : str or Path
-        The corpus, in any of the layouts of `LAYOUTS`.
-    clips_per_genre : int, optional
-        Take at most so many of each genre, in the order of their names.
-
-    Returns
-    -------
-    tracks : list of Track
-        In the order of genres and file names, without splits.
-    faults : list of Fault
-    """
-    root = find_root(folder)
-    faults = _ignored(root)
-    tracks: list[Track] = []
-    sounds: list[_Sound] = []
-    for genre in GENRES:
-        named: dict[str, Path] = {}
-        for track, waveform in _readable(root / genre, faults):
-            if track.name in named:
-                first = f"{genre}/{named[track.name].name}"
-                faults.append(Fault(track.path.name, f"has the name of {first}", True))
-                continue
-            named[track.name] = track.path
-            new = _Sound.of(track.path, waveform)
-            known = next((s.path for s in sounds if s.is_that_of(new, waveform)), None)
-            if known is None:
-                sounds.append(new)
-            else:
-                what = f"a copy of {known.parent.name}/{known.name}, kept in the same split"
-                faults.append(Fault(track.path.name, what, False))
-            tracks.append(replace(track, copy_of=known))
-            if len(named) == clips_per_genre:
-                break
-    nominal_seconds = (read_manifest(root) or {}).get("seconds", SHORT_SECONDS)
-    faults += [
-        Fault(t.name, f"short: {t.seconds:.2f} s, padded to the clip length", False)
-        for t in tracks
-        if t.seconds < nominal_seconds
-    ]
-    return sorted(tracks, key=lambda t: t.path), sorted(faults, key=lambda f: f.name)
-
-
-def _readable(folder: Path, faults: list[Fault]) -> Iterator[tuple[Track, np.ndarray]]:
-    """`_inspect` of every file of a genre; what is wrong with a file is added to `faults`."""
-    for path in sorted(f for f in folder.glob("[!.]*") if f.suffix.lower() in SUFFIXES):
-        if not path.is_file():
-            faults.append(Fault(path.stem, "not a file but a folder or a broken link", True))
-            continue
-        try:
-            found = _inspect(path)
-        except (audio.AudioError, OSError) as error:
-            faults.append(Fault(path.stem, str(error).removeprefix(f"{path}: "), True))
-            continue
-        yield found
 
 
 @cache
@@ -268,8 +109,10 @@ def fault_filtered(tracks: list[Track]) -> list[Track] | None:
     B. L. Sturm, "The GTZAN dataset: its contents, its faults, their effects on evaluation, and its
     future use", arXiv:1306.1461, 2013.
     """
+    if len(tracks) < N_FILTERED - 1:  # do not import torchaudio, which takes seconds
+        return None
     split_of = _filtered_splits()
-    by_name = {track.name: track for track in tracks}
+    by_name = {t.name: t for t in tracks if t.name.startswith(f"{t.genre}.")}
     if len(split_of.keys() - by_name.keys()) > 1:
         return None
     return [
@@ -300,18 +143,162 @@ def stratified(tracks: list[Track], *, seed: int = 0) -> list[Track]:
     return sorted(result, key=lambda t: t.name)
 
 
+def _together(tracks: list[Track]) -> list[Track]:
+    """Tracks with each copy in the split of the first track that is the same sound."""
+    split_of: dict[Path, str] = {}
+    for track in tracks:
+        if track.split:
+            split_of.setdefault(track.copy_of or track.path, track.split)
+    return [replace(t, split=split_of.get(t.copy_of or t.path, "")) for t in tracks]
+
+
+def _manifest_splits(root: Path) -> dict[str, str]:
+    """Split by file, of what ``manifest.json`` lists with one split; empty where it is someone else's."""
+    try:
+        clips = json.loads((root / "manifest.json").read_bytes())["clips"]
+        pairs = {(clip["file"], clip["split"]) for clip in clips if _is_entry(clip)}
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return {}  # `_manifest_faults` names it
+    n_of = Counter(file for file, _ in pairs)
+    return {file: split for file, split in pairs if n_of[file] == 1}
+
+
+def _is_entry(clip: object) -> bool:
+    return (
+        isinstance(clip, dict)
+        and isinstance(clip.get("file"), str)
+        and clip.get("split") in list(bands.SPLITS)
+    )
+
+
+def _manifest_faults(splits: dict[str, str], tracks: list[Track], root: Path) -> list[Fault]:
+    """What is wrong with the manifest's `splits`, which name some of the tracks."""
+    path = root / "manifest.json"
+    files = [_file(track) for track in tracks]
+    unlisted = [file for file in files if file not in splits]
+    faults = []
+    if unlisted:
+        what = (
+            f"has no split ({', '.join(bands.SPLITS)}) for {some(unlisted)}: complete or remove it"
+        )
+        faults.append(fault("manifest", path, root, what, left_out=False))
+    missing = [file for file in splits.keys() - set(files) if not os.path.lexists(root / file)]
+    if missing:
+        what = f"lists what is not there: {some(sorted(missing))}"
+        faults.append(fault("manifest-missing-file", path, root, what, left_out=False))
+    return faults
+
+
+def _file(track: Track) -> str:
+    return f"{track.genre}/{track.path.name}"
+
+
+def _split(tracks: list[Track], root: Path, seed: int) -> tuple[list[Track], str, list[Fault]]:
+    """Tracks with splits, where these come from, and what is wrong with that source."""
+    faults = []
+    splits = _manifest_splits(root)
+    if any(_file(track) in splits for track in tracks):
+        listed = [replace(t, split=splits.get(_file(t), "")) for t in tracks]
+        return listed, "manifest", _manifest_faults(splits, tracks, root)
+    if os.path.lexists(root / "manifest.json"):
+        what = "ignored: lists none of the tracks with a split"
+        path = root / "manifest.json"
+        faults.append(fault("manifest-ignored", path, root, what, left_out=False))
+    filtered = fault_filtered(tracks)
+    if filtered is not None:
+        what = f"tracks in none of the fault-filtered lists: {len(tracks) - len(filtered)} left out"
+        faults.append(fault("filtered", root, root, what))
+        return filtered, "fault-filtered (Sturm 2013)", faults
+    return stratified(tracks, seed=seed), "stratified", faults
+
+
+def _copies(tracks: list[Track], source: list[Track], kept: list[Track]) -> list[Fault]:
+    """Name what is the same sound as another of `tracks`.
+
+    `source` has the splits as they were chosen, `kept` those that keep copies together.
+    """
+    groups: dict[Path, list[Track]] = {}
+    for track in tracks:
+        groups.setdefault(track.copy_of or track.path, []).append(track)
+    chosen, final = {t.path: t.split for t in source}, {t.path: t.split for t in kept}
+    faults = []
+    for group in groups.values():
+        first, *copies = sorted(
+            group, key=lambda t: (t.path not in final, chosen.get(t.path) != final.get(t.path))
+        )
+        faults += [_copy(track, first, chosen, final) for track in copies]
+    return faults
+
+
+def _copy(track: Track, first: Track, chosen: dict[Path, str], final: dict[Path, str]) -> Fault:
+    root = track.path.parents[1]
+    what = f"a copy of {_file(first)}"
+    if track.path not in final:
+        what += ", in none of the fault-filtered lists"
+        return fault("copy-left-out", track.path, root, what)
+    kind = "copy"
+    if track.genre != first.genre:
+        kind = "copy-across-genres"
+        what += " under another genre"
+    what += f", both kept in {final[track.path] or 'no split'}"
+    if chosen[track.path] not in ("", final[track.path]):
+        kind = "copy-across-splits"
+        what += f" although it is listed in {chosen[track.path]}"
+    what += ": remove the one that is wrong" if track.genre != first.genre else ": remove one"
+    return fault(kind, track.path, root, what, left_out=False)
+
+
+def check(
+    folder: str | Path,
+    *,
+    name: str,
+    clips_per_genre: int | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Corpus:
+    """`read_folder` that names as a fault what `read_folder` refuses.
+
+    Parameters
+    ----------
+    folder, name, clips_per_genre, seed
+        As of `read_folder`.
+    progress : callable, optional
+        Called as ``progress(done, total)`` in files.
+
+    Returns
+    -------
+    Corpus
+        Tracks that an incomplete manifest does not list have no split.
+
+    Raises
+    ------
+    InputError
+        If there is no genre folder.
+    """
+    root = find_root(folder)
+    tracks, faults = scan(folder, clips_per_genre=clips_per_genre, progress=progress)
+    if not tracks:
+        faults.append(fault("no-tracks", root, root, "no usable track in any genre folder"))
+    chosen, source, of_source = _split(tracks, root, seed)
+    kept = _together(chosen)
+    faults += [*of_source, *_copies(tracks, chosen, kept)]
+    faults.sort(key=lambda f: (f.file, f.kind))
+    return Corpus(name, root, tuple(kept), tuple(faults), source)
+
+
 def read_folder(
     folder: str | Path, *, name: str, clips_per_genre: int | None = None, seed: int = 0
 ) -> Corpus:
     """Read the corpus in `folder` and split it by track.
 
     Splits come from the corpus's own manifest, else from the fault-filtered lists where GTZAN is
-    whole, else they are stratified.
+    whole, else they are stratified. Whatever they say, a copy goes where the first track with its sound
+    goes, and is named.
 
     Parameters
     ----------
     folder : str or Path
-        The corpus, in any of the layouts of `LAYOUTS`.
+        The corpus, in any of the layouts of `find_root`.
     name : str
         What to call it.
     clips_per_genre : int, optional
@@ -325,30 +312,14 @@ def read_folder(
 
     Raises
     ------
-    FileNotFoundError
-        If there is no genre folder.
-    ValueError
-        If the manifest has no entry for a file.
+    InputError
+        If there is no genre folder or no usable track, or a manifest lists some tracks without others.
     """
-    root = find_root(folder)
-    tracks, faults = scan(root, clips_per_genre=clips_per_genre)
-    manifest = read_manifest(root)
-    if manifest is not None:
-        split = _split_as_in(manifest, tracks, root)
-        return Corpus(name, root, tuple(split), tuple(faults), "manifest")
-    filtered = fault_filtered(tracks)
-    if filtered is not None:
-        return Corpus(name, root, tuple(filtered), tuple(faults), "fault-filtered (Sturm 2013)")
-    return Corpus(name, root, tuple(stratified(tracks, seed=seed)), tuple(faults), "stratified")
-
-
-def _split_as_in(manifest: dict, tracks: list[Track], root: Path) -> list[Track]:
-    split_of = {clip["file"]: clip["split"] for clip in manifest["clips"]}
-    files = [f"{track.genre}/{track.path.name}" for track in tracks]
-    unknown = [file for file in files if file not in split_of]
-    if unknown:
-        raise ValueError(f"{root / 'manifest.json'} has no entry for {unknown[0]}")
-    return [replace(t, split=split_of[f]) for t, f in zip(tracks, files, strict=True)]
+    corpus = check(folder, name=name, clips_per_genre=clips_per_genre, seed=seed)
+    for found in corpus.faults:
+        if found.kind in REFUSED:
+            raise InputError(f"{corpus.root / found.file}: {found.what}")
+    return corpus
 
 
 def listing(folder: Path) -> str:
@@ -364,7 +335,7 @@ def listing(folder: Path) -> str:
     files += root.glob("manifest.json")
     stats = [(f.relative_to(root).as_posix(), f.stat()) for f in sorted(files)]
     lines = "".join(f"{name} {stat.st_size} {stat.st_mtime_ns}\n" for name, stat in stats)
-    return hashlib.sha256(lines.encode()).hexdigest()
+    return hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()
 
 
 def bands_folder(profile: Profile, *, seed: int = 0) -> Path:
@@ -414,7 +385,8 @@ def open_again(corpus: str, *, profile: Profile, seed: int, memory: Path) -> Cor
 
     def state() -> list:
         files = listing(folder) if folder.is_dir() else None
-        return [corpus, bands.corpus.VERSION, profile.clips_per_genre, seed, files]
+        form = [f.name for kind in (Corpus, Track, Fault) for f in fields(kind)]
+        return [corpus, bands.corpus.VERSION, profile.clips_per_genre, seed, files, form]
 
     if memory.is_file():
         known = json.loads(memory.read_text())
@@ -509,6 +481,8 @@ def _decoded(track: Track, config: AudioConfig) -> np.ndarray:
         kept = np.load(file)
         return kept if kept.dtype == np.float32 else kept.astype(np.float32) / FULL_SCALE
     waveform = audio.read_audio(track.path, config=config)
+    if sha256_of(track.path) != track.sha256:
+        raise audio.AudioError(f"{track.path}: has changed since the corpus was read: run again")
     pcm = np.round(waveform * FULL_SCALE).clip(-FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
     is_exact = np.array_equal(pcm.astype(np.float32) / FULL_SCALE, waveform)
     with paths.written_beside(file) as temporary:
@@ -549,7 +523,34 @@ def describe(corpus: Corpus) -> str:
             f"{genre:<10} {count['train']:>5} {count['valid']:>5} {count['test']:>5}   "
             f"{min(seconds):.2f} to {max(seconds):.2f}"
         )
-    left_out = [f for f in corpus.faults if f.left_out]
-    lines.append(f"faults: {len(corpus.faults)}, of which left out: {len(left_out)}")
-    lines += [f"  {f.name}: {f.what}{' (left out)' if f.left_out else ''}" for f in corpus.faults]
-    return "\n".join(lines)
+    faults = [f for f in corpus.faults if f.kind not in NOTES]
+    lines.append(f"faults: {len(faults)}, of which left out: {sum(f.left_out for f in faults)}")
+    short = [f for f in faults if f.kind == "short"]
+    if len(short) > FEW:
+        faults = [f for f in faults if f.kind != "short"]
+        lines.append(
+            f"  short, padded to the clip length: {len(short)} ({some([f.name for f in short])})"
+        )
+    lines += [f"  {f.name}: {f.what}{' (left out)' if f.left_out else ''}" for f in faults]
+    lines += [f.what for f in corpus.faults if f.kind in NOTES]
+    return "\n".join(map(_in_one_line, lines))
+
+
+def _in_one_line(text: str) -> str:
+    """A name may hold line breaks, or bytes that no terminal prints."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def to_json(corpus: Corpus) -> str:
+    """What `describe` says and every track, for programs: ``audiostyle data check --json``."""
+    tracks = [
+        {
+            "path": str(t.path), "genre": t.genre, "name": t.name, "seconds": t.seconds,
+            "sample_rate": t.sample_rate, "sha256": t.sha256, "split": t.split,
+            "copy_of": t.copy_of and str(t.copy_of),
+        }
+        for t in corpus.tracks
+    ]  # fmt: skip
+    faults = [{**asdict(f), "wrong": f.wrong} for f in corpus.faults]
+    content = {"name": corpus.name, "root": str(corpus.root), "split_source": corpus.split_source}
+    return json.dumps({**content, "tracks": tracks, "faults": faults}, indent=1)

@@ -177,9 +177,9 @@ def read_manifest(root: Path) -> dict | None:
     and counts as none.
     """
     try:
-        manifest = json.loads((root / "manifest.json").read_text())
+        manifest = json.loads((root / "manifest.json").read_bytes())
         is_ours = all({"file", "split"} <= clip.keys() for clip in manifest["clips"])
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     return manifest if is_ours else None
 
