@@ -350,7 +350,7 @@ def resolve(corpus: str) -> str:
     if corpus == "auto":
         return "gtzan" if paths.gtzan() else "bands"
     if corpus not in ("bands", "gtzan"):
-        raise ValueError(f"unknown corpus {corpus!r}: choose bands, gtzan or auto")
+        raise InputError(f"unknown corpus {corpus!r}: choose bands, gtzan or auto")
     return corpus
 
 
@@ -359,7 +359,7 @@ def _folder(corpus: str, profile: Profile, seed: int) -> Path:
         return bands_folder(profile, seed=seed)
     folder = paths.gtzan()
     if folder is None:
-        raise FileNotFoundError(
+        raise InputError(
             f"no GTZAN at {paths.data() / 'gtzan'}. It cannot be shipped (it has no licence): put the "
             "folder with the ten genre folders there, or set AUDIOSTYLE_GTZAN to it"
         )
@@ -435,10 +435,8 @@ def open_corpus(
 
     Raises
     ------
-    ValueError
-        If the corpus is another.
-    FileNotFoundError
-        If it is GTZAN and not there.
+    InputError
+        If the corpus is another, or is GTZAN and not there.
     """
     corpus = resolve(corpus)
     folder = _folder(corpus, profile, seed)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -39,6 +40,7 @@ COPY_TOLERANCE = 2 / 2**15
 KINDS = {
     "unreadable": False,  # left out: nobody can use the file
     "short": False,  # padded
+    "warned": False,  # used, but the reader has something to say of it
     "copy": False,  # kept in one split
     "copy-left-out": False,
     "filtered": False,
@@ -392,8 +394,6 @@ def _inspect(path: Path, sounds: _Sounds) -> Track:
     ValueError, OSError, MemoryError
         If the reader of all models refuses it.
     """
-    import soundfile as sf
-
     if not path.is_file():
         kind = (
             "folder" if path.is_dir() else "broken link" if path.is_symlink() else "pipe or device"
@@ -403,12 +403,18 @@ def _inspect(path: Path, sounds: _Sounds) -> Track:
     known = sounds.by_sha256.get(sha256)
     if known is not None:
         return replace(known, path=path, genre=path.parent.name, name=path.stem, copy_of=known.path)
-    waveform = audio.read_audio(path)
-    sample_rate = sf.info(os.fsencode(path)).samplerate
+    waveform, sample_rate = _read(path)
     n_samples = round(len(waveform) * sample_rate / AudioConfig.sample_rate)
     track = Track(path, path.parent.name, path.stem, n_samples, sample_rate, sha256)
     original = sounds.add(track, waveform)
     return track if original is None else replace(track, copy_of=original.path)
+
+
+def _read(path: Path) -> tuple[np.ndarray, int]:
+    """The waveform (n_samples,) as models read it, and the file's own rate in Hz."""
+    import soundfile as sf
+
+    return audio.read_audio(path), sf.info(os.fsencode(path)).samplerate
 
 
 def _short_name(path: Path, alone: bool) -> str:
@@ -469,13 +475,16 @@ def scan(
                 faults.append(fault("same-name", path, root, what))
                 continue
             try:
-                track = _inspect(path, sounds)
+                with warnings.catch_warnings(record=True) as heard:
+                    warnings.simplefilter("always")
+                    track = _inspect(path, sounds)
             except (ValueError, OSError, MemoryError) as error:
                 found = _unreadable(path, root, error)
                 faults.append(replace(found, name=_short_name(path, n_of[path.stem] == 1)))
                 continue
             kept[path.stem] = path
             tracks.append(track)
+            faults += _warnings(path, root, heard)
             faults += _oddities(track, root, nominal_seconds, alone=n_of[path.stem] == 1)
             if len(kept) == clips_per_genre:
                 break
@@ -487,6 +496,12 @@ def _unreadable(path: Path, root: Path, error: Exception) -> Fault:
         return fault("no-access", path, root, f"cannot be read ({error.strerror})")
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return fault("unreadable", path, root, reason.removeprefix(f"{path}: "))
+
+
+def _warnings(path: Path, root: Path, heard: list[warnings.WarningMessage]) -> list[Fault]:
+    texts = [str(w.message) for w in heard]
+    of_this = [text.removeprefix(f"{path}: ") for text in texts if text.startswith(f"{path}: ")]
+    return [fault("warned", path, root, what, left_out=False) for what in of_this]
 
 
 def _nominal_seconds(root: Path) -> float:

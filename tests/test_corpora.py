@@ -328,7 +328,7 @@ def test_auto_takes_gtzan_where_it_is(tmp_path, monkeypatch, tone):
     monkeypatch.delenv("AUDIOSTYLE_GTZAN", raising=False)
     monkeypatch.setenv("AUDIOSTYLE_DATA", str(tmp_path))
     assert corpora.resolve("auto") == "bands"
-    with pytest.raises(FileNotFoundError, match=r"no GTZAN at .*AUDIOSTYLE_GTZAN"):
+    with pytest.raises(InputError, match=r"no GTZAN at .*AUDIOSTYLE_GTZAN"):
         corpora.open_corpus("gtzan", profile=cfg.profile("smoke"))
     for number in range(6):
         put(tmp_path / "gtzan" / "genres", "pop", number, tone(400 + number, 0.3))
@@ -374,7 +374,7 @@ def test_a_clip_is_decoded_once_and_stays_exact(small_gtzan, config, monkeypatch
 
 
 def test_unknown_corpus_names_the_choices():
-    with pytest.raises(ValueError, match="'fma': choose bands, gtzan or auto"):
+    with pytest.raises(InputError, match="'fma': choose bands, gtzan or auto"):
         corpora.resolve("fma")
 
 

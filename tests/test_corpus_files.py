@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -239,6 +240,23 @@ def test_one_bad_file_never_ends_the_check(tmp_path, put, monkeypatch, error):
     monkeypatch.setattr(audio, "read_audio", fail)
     corpus = check(tmp_path)
     assert len(corpus.tracks) == 2 and only_fault(corpus).name == "pop.00001"
+
+
+def test_what_the_reader_warns_of_is_named(tmp_path, put, monkeypatch, recwarn):
+    for k in range(3):
+        put(f"pop/pop.0000{k}.wav", 300 + k)
+    read = audio.read_audio
+
+    def warn(path, **options):
+        if path.name == "pop.00001.wav":
+            warnings.warn(f"{path}: cut short", UserWarning, stacklevel=1)
+        return read(path, **options)
+
+    monkeypatch.setattr(audio, "read_audio", warn)
+    corpus = check(tmp_path)
+    assert len(corpus.tracks) == 3 and not recwarn
+    found = only_fault(corpus)
+    assert (found.file, found.what, found.left_out) == ("pop/pop.00001.wav", "cut short", False)
 
 
 def test_what_check_calls_usable_is_what_reading_takes(tmp_path, put, config, monkeypatch):
@@ -548,7 +566,7 @@ def test_a_folder_with_one_of_each_fault_names_each_once(tmp_path, put, capsys):
     assert main(["data", "check", str(tmp_path), "--json"]) == 1
     kinds = {f["kind"] for f in json.loads(capsys.readouterr().out)["faults"]}
     there_only_alone = {"manifest", "manifest-ignored", "no-tracks", "filtered", "copy-left-out"}
-    assert kinds == corpus_files.KINDS.keys() - there_only_alone - {"no-access"}
+    assert kinds == corpus_files.KINDS.keys() - there_only_alone - {"no-access", "warned"}
 
 
 def test_json_holds_every_track_and_fault(tmp_path, put, capsys):
@@ -580,4 +598,7 @@ def test_json_holds_every_track_and_fault(tmp_path, put, capsys):
 def test_what_an_option_has_no_meaning_for_is_refused(arguments, capsys):
     with pytest.raises(SystemExit) as error:
         main(["data", *arguments])
-    assert error.value.code == 2 and "error: " in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert error.value.code == 2 and (
+        "unrecognized arguments: " in err or "required: folder" in err
+    )
