@@ -206,6 +206,11 @@ def _genre_like(name: str) -> str | None:
     return next(iter(difflib.get_close_matches(letters, GENRES, n=1, cutoff=0.75)), None)
 
 
+def _seems_meant(path: Path) -> bool:
+    """Whether what lies further out than the genre folders looks like a part of the corpus."""
+    return bool(_genre_like(path.name)) if path.is_dir() else _is_read(path)
+
+
 def _is_hidden(path: Path) -> bool:
     return path.name.startswith(".") or path.name.casefold() in SYSTEM_NAMES
 
@@ -237,14 +242,14 @@ class _Survey:
         self.root = root
         self.to_read: dict[str, list[Path]] = {}
         self.faults: list[Fault] = []
-        self.of_other_formats: dict[tuple[Path, str], list[str]] = defaultdict(list)
+        self.unread: dict[tuple[str, Path, str], list[str]] = defaultdict(list)
         self.harmless: dict[str, list[str]] = {"hidden": [], "other": []}
         genres = _genre_folders(root)
         places = [root, *(p for p in root.parents if folder in (p, *p.parents))]
         on_the_way = {*genres, *places, root / "manifest.json"}
         for place in places:
             for path in self.entries(place):
-                if path not in on_the_way:
+                if path not in on_the_way and (place == root or _seems_meant(path)):
                     self.try_to(self.sort_outside, path)
         for genre in genres:
             self.to_read[genre.name] = []
@@ -256,8 +261,11 @@ class _Survey:
         self.faults.append(fault(kind, path, self.root, what))
 
     def entries(self, folder: Path) -> list[Path]:
-        self.try_to(os.listdir, folder)
-        return _entries(folder)
+        try:
+            return sorted(folder.iterdir())
+        except OSError as error:
+            self.no_access(error)
+            return []
 
     def try_to(self, look_at: Callable[[Path], object], path: Path) -> None:
         try:
@@ -294,7 +302,7 @@ class _Survey:
                 return
             self.add("not-a-genre", path, f"{self.not_read(path)} ({counted(n, 'audio file')})")
         elif _is_read(path):
-            self.add("loose", path, "not read, in no genre folder: move it into one")
+            self.unread["loose", path.parent, path.suffix].append(path.name)
         else:
             self.sort_unread(path)
 
@@ -310,7 +318,8 @@ class _Survey:
 
     def sort_unread(self, path: Path) -> None:
         if _is_audio(path):
-            self.of_other_formats[path.parent, path.suffix.lower()].append(path.name)
+            suffix = path.suffix if path.suffix.lower() in OTHER_AUDIO else ""  # not blues.00001's
+            self.unread["format", path.parent, suffix].append(path.name)
         else:
             self.harmless["other"].append(path.name)
 
@@ -330,16 +339,17 @@ class _Survey:
         self.add("no-access", Path(error.filename), f"cannot be read ({error.strerror})")
 
     def summarise(self) -> None:
-        """One fault for all files of a kind, where nothing is to be said about each of them."""
-        read = ", ".join(SUFFIXES)
-        for (folder, suffix), names in self.of_other_formats.items():
+        """One fault for all files of which the same is to be said."""
+        why = {
+            "format": f"not read, not one of {', '.join(SUFFIXES)}: convert or rename",
+            "loose": "not read, in no genre folder: move into one",
+        }
+        for (kind, folder, suffix), names in self.unread.items():
             if len(names) == 1:
-                self.add("format", folder / names[0], f"not read, not one of {read}: convert it")
+                self.add(kind, folder / names[0], why[kind])
             else:
-                what = (
-                    f"{len(names)} files ({some(names)}) not read, not one of {read}: convert them"
-                )
-                self.add("format", folder / f"*{suffix}", what)
+                what = f"{len(names)} files ({some(names)}) {why[kind]}"
+                self.add(kind, folder / f"*{suffix}", what)
         called = {"hidden": "hidden files and folders", "other": "files and folders without audio"}
         for kind, names in self.harmless.items():
             if names:

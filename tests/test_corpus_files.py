@@ -7,6 +7,7 @@ import os
 import shutil
 import warnings
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -132,8 +133,11 @@ def test_nested_and_loose_audio_is_named(tmp_path, put):
     put("genres/disco/CD1/b.wav", 400)
     put("genres/disco/CD1/more/c.opus.flac", 500)
     put("loose.flac", 600)
+    put("another data set/x.wav", 700)  # beside genres/, with a name that says nothing
+    touch(*(tmp_path / "genres" / f"{k}.wav" for k in range(1000)))
     found = faults(check(tmp_path))
-    assert found.keys() == {"disco/CD1", "../loose.flac"}
+    assert found.keys() == {"disco/CD1", "../loose.flac", "*.wav"}
+    assert "1000 files (0.wav, 1.wav, 10.wav and 997 more)" in found["*.wav"].what
     assert "2 audio files inside" in found["disco/CD1"].what
     assert all(f.wrong and f.left_out for f in found.values())
 
@@ -142,11 +146,13 @@ def test_audio_of_other_formats_is_counted_by_kind_and_folder(tmp_path, put):
     put("pop/a.wav", 300)
     touch(*(tmp_path / "pop" / f"{k}.wma" for k in range(200)))
     touch(tmp_path / "pop" / "one.AIF", tmp_path / "rock" / "1.wma", tmp_path / "rock" / "2.wma")
+    for k in range(9):
+        shutil.copy(tmp_path / "pop" / "a.wav", tmp_path / "rock" / f"rock.{k:05d}")
     shutil.copy(tmp_path / "pop" / "a.wav", tmp_path / "pop" / "track 7")
     (tmp_path / "pop" / "cover").write_bytes(b"RIFF\0\0\0\0WEBPVP8 ")
     corpus = check(tmp_path)
     found = faults(corpus, but=("short", "other"))
-    assert found.keys() == {"pop/*.wma", "pop/one.AIF", "rock/*.wma", "pop/track 7"}
+    assert found.keys() == {"pop/*.wma", "pop/one.AIF", "rock/*.wma", "pop/track 7", "rock/*"}
     assert "200 files (0.wma, 1.wma, 10.wma and 197 more) not read" in found["pop/*.wma"].what
     assert all(f.wrong and "convert" in f.what for f in found.values())
     assert "files and folders without audio: 1 ignored (cover)" in corpora.describe(corpus)
@@ -342,8 +348,9 @@ def test_any_name_can_be_printed_hashed_and_remembered(tmp_path, put, capsys):
     for name in ODD:
         touch(tmp_path / "pop" / os.fsdecode(name))
     corpus = check(tmp_path)
-    corpus.sha256.encode()
-    corpora.listing(tmp_path).encode()
+    odd = replace(corpus.tracks[0], name=os.fsdecode(ODD[0]))
+    assert replace(corpus, tracks=(odd,)).sha256 != corpus.sha256
+    assert len(corpora.listing(tmp_path)) == 64
     assert main(["data", "check", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert len(out.splitlines()) == len(corpora.describe(corpus).splitlines()) == 21

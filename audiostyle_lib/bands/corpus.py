@@ -178,8 +178,11 @@ def read_manifest(root: Path) -> dict | None:
     """
     try:
         manifest = json.loads((root / "manifest.json").read_bytes())
-        is_ours = all({"file", "split"} <= clip.keys() for clip in manifest["clips"])
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        clips = manifest["clips"]
+        is_ours = isinstance(clips, list) and all(
+            isinstance(clip["file"], str) and isinstance(clip["split"], str) for clip in clips
+        )
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
     return manifest if is_ours else None
 
