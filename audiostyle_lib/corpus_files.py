@@ -55,6 +55,7 @@ KINDS = {
     "nested": True,
     "loose": True,
     "format": True,
+    "no-ending": True,
     "no-access": True,
     "manifest": True,
     "manifest-missing-file": True,
@@ -318,8 +319,10 @@ class _Survey:
 
     def sort_unread(self, path: Path) -> None:
         if _is_audio(path):
-            suffix = path.suffix if path.suffix.lower() in OTHER_AUDIO else ""  # not blues.00001's
-            self.unread["format", path.parent, suffix].append(path.name)
+            if path.suffix.lower() in OTHER_AUDIO:
+                self.unread["format", path.parent, path.suffix].append(path.name)
+            else:
+                self.unread["no-ending", path.parent, ""].append(path.name)
         else:
             self.harmless["other"].append(path.name)
 
@@ -341,7 +344,8 @@ class _Survey:
     def summarise(self) -> None:
         """One fault for all files of which the same is to be said."""
         why = {
-            "format": f"not read, not one of {', '.join(SUFFIXES)}: convert or rename",
+            "format": f"not read, not one of {', '.join(SUFFIXES)}: convert",
+            "no-ending": "not read, audio without a known ending: name by the format",
             "loose": "not read, in no genre folder: move into one",
         }
         for (kind, folder, suffix), names in self.unread.items():

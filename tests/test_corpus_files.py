@@ -154,7 +154,10 @@ def test_audio_of_other_formats_is_counted_by_kind_and_folder(tmp_path, put):
     found = faults(corpus, but=("short", "other"))
     assert found.keys() == {"pop/*.wma", "pop/one.AIF", "rock/*.wma", "pop/track 7", "rock/*"}
     assert "200 files (0.wma, 1.wma, 10.wma and 197 more) not read" in found["pop/*.wma"].what
-    assert all(f.wrong and "convert" in f.what for f in found.values())
+    asks = {file: f.what.split(": ")[-1] for file, f in found.items()}
+    named = {"pop/track 7", "rock/*"}
+    assert asks == {f: "name by the format" if f in named else "convert" for f in found}
+    assert all(f.wrong and f.left_out for f in found.values())
     assert "files and folders without audio: 1 ignored (cover)" in corpora.describe(corpus)
 
 
@@ -554,6 +557,7 @@ def test_a_folder_with_one_of_each_fault_names_each_once(tmp_path, put, capsys):
     put("genres/Metal/m.wav", 505)
     put("genres/techno/t.wav", 506)
     put("loose.wav", 507)
+    shutil.copy(root / "blues" / "blues.00003.wav", root / "rock" / "no ending")
     touch(root / "rock" / "o.ogg", root / "rock" / "a.m4a", root / "rock" / "notes.txt")
     touch(*(root / "rock" / f"._{k}.wav" for k in range(1000)))
     (tmp_path / "rock").mkdir()
@@ -567,7 +571,7 @@ def test_a_folder_with_one_of_each_fault_names_each_once(tmp_path, put, capsys):
     assert heads == dict.fromkeys(
         ["blues/exact.wav", "rock/relabelled.wav", "blues/encoded.flac", "blues/parted.wav",
          "blues/twice.wav", "rock/metal.00009.wav", "rock/brief", "rock/corrupt", "rock/silent",
-         "rock/dead", "rock/folder", "rock/CD2", "Metal", "techno", "../loose.wav", "rock/o.ogg",
+         "rock/dead", "rock/folder", "rock/CD2", "Metal", "techno", "../loose.wav", "rock/o.ogg", "rock/no ending",
          "rock/a.m4a", "manifest.json"], 1,
     )  # fmt: skip
     assert main(["data", "check", str(tmp_path), "--json"]) == 1
