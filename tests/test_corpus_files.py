@@ -571,7 +571,8 @@ def test_a_folder_with_one_of_each_fault_names_each_once(tmp_path, put, capsys):
     assert heads == dict.fromkeys(
         ["blues/exact.wav", "rock/relabelled.wav", "blues/encoded.flac", "blues/parted.wav",
          "blues/twice.wav", "rock/metal.00009.wav", "rock/brief", "rock/corrupt", "rock/silent",
-         "rock/dead", "rock/folder", "rock/CD2", "Metal", "techno", "../loose.wav", "rock/o.ogg", "rock/no ending",
+         "rock/dead", "rock/folder", "rock/CD2", "Metal", "techno", "../loose.wav",
+         "rock/o.ogg", "rock/no ending",
          "rock/a.m4a", "manifest.json"], 1,
     )  # fmt: skip
     assert main(["data", "check", str(tmp_path), "--json"]) == 1
