@@ -6,7 +6,10 @@ import argparse
 import os
 import shlex
 import sys
+import warnings
 from pathlib import Path
+
+from .errors import AudioWarning, InputError
 
 USAGE_ERROR = 2
 CHECK_CODES = """The exit code is 0 where nothing is wrong or all is dealt with: files that nobody
@@ -22,6 +25,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 done, 1 failed, 2 bad input."""
     arguments = _parser().parse_args(argv)
     arguments.command = shlex.join(["audiostyle", *(sys.argv[1:] if argv is None else argv)])
+    warnings.showwarning = _shown(warnings.showwarning)
+    warnings.simplefilter("always", AudioWarning)
     try:
         return arguments.run(arguments) or 0
     except (ValueError, FileNotFoundError) as error:
@@ -31,6 +36,18 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("audiostyle: interrupted", file=sys.stderr)
         return 130
+
+
+def _shown(usual):
+    """How warnings are printed: those on audio in one line, others as usual."""
+
+    def show(message, category, *where, **more) -> None:
+        if issubclass(category, AudioWarning):
+            _note(str(message))
+        else:
+            usual(message, category, *where, **more)
+
+    return show
 
 
 def _share(text: str) -> float:
@@ -118,7 +135,8 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("style", type=Path, help="audio file whose sound is wanted")
     p.add_argument(
         "-o", "--output", type=Path, required=True,
-        help="file to write; its ending decides the format: wav, flac, ogg, mp3, au or aiff",
+        help="file to write; its ending decides the format: wav, flac, ogg, oga, opus, mp3, aif, "
+        "aiff, au, caf or w64. 24 bits and floats stay so where the format has them",
     )  # fmt: skip
     p.add_argument(
         "--method", default="learned", choices=("learned", "ltas_eq"),
@@ -126,8 +144,9 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     p.add_argument(
         "--vocoder", default="gain", choices=VOCODERS,
-        help="gain (default) changes the levels in CONTENT's own spectrogram, content_phase keeps "
-        "only its phases; the others make a new waveform from the predicted log-mel",
+        help="gain (default) changes the levels in CONTENT's own spectrogram and keeps its channels "
+        "and sample rate; the others make mono at 22050 Hz: content_phase keeps CONTENT's phases, "
+        "the rest make a new waveform from the predicted log-mel",
     )  # fmt: skip
     p.add_argument(
         "--strength", type=_share, default=1.0, metavar="0..1",
@@ -143,6 +162,7 @@ def _parser() -> argparse.ArgumentParser:
         help="with learned: how far to raise the variation over time, which the network makes too "
         "small, to that of STYLE (default 0.15)",
     )  # fmt: skip
+    p.add_argument("--overwrite", action="store_true", help="let OUTPUT replace CONTENT or STYLE")
     p.add_argument("--device", default="auto", help="cpu, cuda, or auto (default)")
     p.set_defaults(run=_transfer)
 
@@ -292,16 +312,39 @@ def _transfer(arguments) -> None:
     if corrections and arguments.method != "learned":
         raise ValueError(f"--{next(iter(corrections))} is a correction of --method learned only")
     output = audio.check_writable(arguments.output)
-    content, style = audio.read_audio(arguments.content), audio.read_audio(arguments.style)
+    _keep_inputs(arguments)
+    with audio.open_recording(arguments.content) as content:
+        audio.require_sound(content)
+        style = audio.read_audio(arguments.style)
+        result = _transferred(arguments, content, style, corrections)
+        result.write(output)
+    if result.quieter_db >= 0.1:
+        _note(
+            f"{output}: {result.quieter_db:.1f} dB quieter than {arguments.content}, to keep peaks "
+            "below full scale"
+        )
+    seconds = result.n_samples / result.sample_rate
+    channels = "mono" if result.n_channels == 1 else f"{result.n_channels} channels"
+    print(f"{output}: {seconds:.2f} s, {channels}, {result.sample_rate} Hz")
+
+
+def _transferred(arguments, content, style, corrections: dict):
     # Only now, so that bad input is refused in a moment: torch takes seconds to import.
     from . import config as cfg
     from . import transfer
 
     config, device = cfg.AudioConfig(), cfg.choose_device(arguments.device)
+    if arguments.vocoder != "gain" and (content.n_channels, content.sample_rate) != (
+        1, config.sample_rate,
+    ):  # fmt: skip
+        _note(
+            f"{arguments.vocoder} makes mono at {config.sample_rate} Hz; gain would keep "
+            f"{content.n_channels} channels at {content.sample_rate} Hz"
+        )
     method = transfer.ltas_eq
     if arguments.method == "learned":
         method = transfer.learned(transfer.load_model(device=device), **corrections)
-    result = transfer.transfer(
+    return transfer.transfer_recording(
         content,
         style,
         method=method,
@@ -309,10 +352,22 @@ def _transfer(arguments) -> None:
         vocoder=arguments.vocoder,
         config=config,
         device=device,
-        progress=_progress("block") if len(content) > 60 * config.sample_rate else None,
+        progress=_progress("block") if content.seconds > 60 else None,
     )
-    audio.write_audio(output, result, sample_rate=config.sample_rate)
-    print(f"{output}: {len(result) / config.sample_rate:.2f} s")
+
+
+def _keep_inputs(arguments) -> None:
+    """Refuse to write over an input, unless that was asked for."""
+    output = arguments.output
+    if arguments.overwrite or not output.exists():
+        return
+    for path in (arguments.content, arguments.style):
+        if path.exists() and path.samefile(output):
+            raise InputError(f"{output}: is an input; with --overwrite the result replaces it")
+
+
+def _note(text: str) -> None:
+    print(f"audiostyle: note: {text}", file=sys.stderr)
 
 
 def _data_bands(arguments) -> None:

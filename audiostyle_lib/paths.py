@@ -9,7 +9,10 @@ folder), ``AUDIOSTYLE_FIGURES`` (where runs write figures, metrics and executed 
 
 from __future__ import annotations
 
+import glob
+import hashlib
 import os
+import socket
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -79,12 +82,32 @@ def gtzan() -> Path | None:
 
 @contextmanager
 def written_beside(path: Path):
-    """Yield a temporary path in `path`'s folder and rename it to `path` if the block succeeds."""
-    path = Path(path)
+    """Yield a temporary path in `path`'s folder and rename it to `path` if the block succeeds.
+
+    A link is followed: the file that it points to is replaced. What processes that were killed on this
+    machine have left of the same file is removed.
+    """
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    # short, because the name may be as long as the file system allows
+    kept = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]}-{_machine()}."
+    for left in path.parent.glob(f"{kept}*.tmp{glob.escape(path.suffix)}"):
+        if not _is_alive(left.name.removeprefix(kept).partition(".")[0]):
+            left.unlink(missing_ok=True)
+    temporary = path.with_name(f"{kept}{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _machine() -> str:
+    """Tells apart the machines that may write to one folder: a process number is known on one only."""
+    return hashlib.sha256(os.fsencode(socket.gethostname())).hexdigest()[:4]
+
+
+def _is_alive(process: str) -> bool:
+    import psutil
+
+    return process.isdecimal() and psutil.pid_exists(int(process))

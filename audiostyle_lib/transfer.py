@@ -7,7 +7,8 @@ A method predicts a gain in dB: what has to be added to the content's log-mel to
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +20,26 @@ from .config import AudioConfig
 from .models import checkpoint
 from .models.recombine import GainTransfer, LatentTransfer
 from .paths import PRETRAINED
+from .rendering import (
+    LOWEST_HZ,
+    SOUNDING,
+    GainRenderer,
+    Gains,
+    Pairs,
+    Result,
+    mirrored,
+    render,
+    with_context,
+)
 from .signal import features
-from .signal.audio import as_waveform, rms_dbfs
+from .signal.audio import as_floats, as_waveform, require_sound
+from .signal.recording import Recording
 
 DEFAULT_MODEL = PRETRAINED / "gain_transfer.safetensors"
 GAIN_LIMITS_DB = (-60.0, 30.0)
 BLOCK_FRAMES = 1280  # about 30 s; even, because the network halves the time resolution
 MARGIN_FRAMES = GainTransfer.CONTEXT_FRAMES
 EXCERPT_SECONDS, EXCERPT_PIECES = 120.0, 12
-PEAK = 0.99
 VARIANCE_LIMIT = 2.0  # see `with_global_variance`
 # Corrections of `learned`. The defaults, here and on the command line:
 DEFAULTS = {"calibration": 0.0, "variance": 0.15}
@@ -181,7 +193,6 @@ def ltas_eq(content: Tensor, style: Tensor) -> GainFunction:
     return lambda log_mel: gain
 
 
-@torch.no_grad()
 def transfer(
     content: np.ndarray,
     style: np.ndarray,
@@ -198,7 +209,8 @@ def transfer(
     Parameters
     ----------
     content, style : np.ndarray [shape=(n_samples,) or (n_samples, n_channels)]
-        At the front end's sample rate; lengths may differ. Converted by `audio.as_waveform`.
+        At the front end's sample rate; lengths may differ. Models hear what `audio.as_waveform` makes of
+        them.
     method : callable
         ``learned(model)``, ``latent(model)`` or `ltas_eq`.
     strength : float
@@ -214,8 +226,9 @@ def transfer(
 
     Returns
     -------
-    np.ndarray [shape=(n_samples,), dtype=float32]
-        Mono, as long as the content and with its RMS level, or quieter where it would clip.
+    np.ndarray [shape=(n_samples,) or (n_samples, n_channels), dtype=float32]
+        As long as the content and with its RMS level, or quieter where that cannot be without clipping.
+        It has the content's channels through ``gain``; the other vocoders make one.
 
     Raises
     ------
@@ -224,80 +237,190 @@ def transfer(
 
     Notes
     -----
+    A sound file of any rate and sample format is the business of `transfer_recording`.
+
     The content is processed in blocks of 30 s, with margins wider than the network's field of view, so a
     long recording takes hardly more memory than a short one. A vocoder that finds new phases gets the
     log-mel of all blocks, joined.
     """
     config = config or AudioConfig()
-    vocoding.vocoder_named(vocoder)  # before any work
-    content = as_waveform(content, what="content", config=config)
-    style = as_waveform(style, what="style", config=config)
-    offset = features.LEVEL_DBFS - rms_dbfs(content)
-    gain_of = method(
-        *(
-            features.log_mel_at_level(excerpt(x, config), config, device=device)
-            for x in (content, style)
-        )
+    heard = as_waveform(content, what="content", config=config)
+    channels = heard[:, None]
+    if np.ndim(content) == 2 and vocoder == "gain":
+        channels = as_floats(content, "content").astype(np.float32)
+
+    def blocks(n_samples: int) -> Iterator[np.ndarray]:
+        yield from (channels[i : i + n_samples] for i in range(0, len(channels), n_samples))
+
+    pairs = _pairs(
+        heard, style, method=method, strength=strength, vocoder=vocoder, config=config,
+        device=device, progress=progress, sample_rate=config.sample_rate, blocks=blocks,
+    )  # fmt: skip
+    kept = list(pairs())
+    size = {"n_channels": channels.shape[1], "n_samples": len(heard), "subtype": ""}
+    result = Result(config.sample_rate, **size, pairs=lambda: iter(kept))
+    found = np.concatenate(list(result.blocks()))
+    return found[:, 0] if np.ndim(content) == 1 or vocoder != "gain" else found
+
+
+def transfer_recording(
+    content: Recording,
+    style: np.ndarray,
+    *,
+    method: Callable[[Tensor, Tensor], GainFunction],
+    strength: float = 1.0,
+    vocoder: str = "gain",
+    config: AudioConfig | None = None,
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> Result:
+    """`transfer` of a sound file, whose rate, channels and sample format the result has.
+
+    Parameters
+    ----------
+    content : Recording
+        From `audio.open_recording`, and still open when the result is asked for.
+    style : np.ndarray [shape=(n_samples,)]
+        From `audio.read_audio`.
+    method, strength, vocoder, config, device, progress
+        As of `transfer`. Other vocoders than ``gain`` make one channel at the front end's sample rate.
+
+    Returns
+    -------
+    Result
+        Made in blocks as it is asked for: ``result.write("result.wav")``.
+
+    Raises
+    ------
+    ValueError
+        As `transfer`.
+    """
+    config = config or AudioConfig()
+    heard = require_sound(content, config)
+    keeps = vocoder == "gain"
+    sample_rate = content.sample_rate if keeps else config.sample_rate
+
+    def mono(n_samples: int) -> Iterator[np.ndarray]:
+        yield from (heard[i : i + n_samples, None] for i in range(0, len(heard), n_samples))
+
+    pairs = _pairs(
+        heard, style, method=method, strength=strength, vocoder=vocoder, config=config,
+        device=device, progress=progress, sample_rate=sample_rate,
+        blocks=content.blocks if keeps else mono,
+    )  # fmt: skip
+    return Result(
+        sample_rate,
+        n_channels=content.n_channels if keeps else 1,
+        n_samples=content.n_samples if keeps else len(heard),
+        subtype=content.subtype,
+        pairs=pairs,
     )
-    block, margin = BLOCK_FRAMES * config.hop_length, MARGIN_FRAMES * config.hop_length
-    starts = range(0, len(content), block)
-    result = np.zeros(len(content) + block + 2 * margin, dtype=np.float32)
-    log_mels = []  # of the result, for a vocoder that has to see all of it
+
+
+@torch.no_grad()
+def _pairs(
+    heard, style, *, method, strength, vocoder, config, device, progress, sample_rate, blocks
+) -> Callable[[], Pairs]:
+    """What makes content and result in blocks, once the gains are predicted."""
+    vocoding.vocoder_named(vocoder)  # before any work
+    style = as_waveform(style, what="style", config=config)
+    # without its offset, and loud enough for the floor of the log-mel to lie below it
+    scaled, style = (_at_level(x, config) for x in (heard, excerpt(style, config)))
+    gain_of = method(*(_log_mel(x, config, device) for x in (excerpt(scaled, config), style)))
+    gains, log_mel = _predicted(scaled, gain_of, strength, config, device, progress)
+    if vocoder in vocoding.FROM_LOG_MEL:
+        target = torch.from_numpy((log_mel + gains.db).T[None])
+        made = vocoding.mel_to_waveform(target, config, n_samples=len(heard), vocoder=vocoder)
+        result = made[0].numpy()[:, None]
+        return lambda: iter([(heard[:, None], result)])
+    renderer = GainRenderer(gains, sample_rate)
+    if vocoder != "gain":
+        renderer = _PhaseKeeper(gains, vocoder)
+    return lambda: render(blocks, renderer)
+
+
+def _at_level(waveform: np.ndarray, config: AudioConfig) -> np.ndarray:
+    """A clip without its offset, at -20 dBFS in what sounds of it."""
+    centred = waveform - waveform.mean(dtype=np.float64).astype(np.float32)
+    starts = np.arange(0, len(centred), config.n_fft)
+    energy = np.add.reduceat(np.square(centred, dtype=np.float64), starts)
+    n_samples = np.diff(np.append(starts, len(centred)))
+    sounding = energy >= SOUNDING * energy.max()
+    level = 10 * np.log10(max(energy[sounding].sum() / n_samples[sounding].sum(), 1e-20))
+    return centred * np.float32(10 ** ((features.LEVEL_DBFS - level) / 20))
+
+
+def _log_mel(waveform: np.ndarray, config: AudioConfig, device: str) -> Tensor:
+    return features.log_mel(torch.from_numpy(waveform).to(device)[None], config)
+
+
+def _predicted(
+    content: np.ndarray, gain_of: GainFunction, strength: float, config: AudioConfig, device: str,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[Gains, np.ndarray]:  # fmt: skip
+    """Gains of the whole content, block by block, and its log-mel (T, n_mels)."""
+    hop, beyond = config.hop_length, config.n_fft
+    block, margin = BLOCK_FRAMES * hop, MARGIN_FRAMES * hop
+    (padded,) = with_context([content[:, None]], beyond, mirrored)
+    n_frames, starts = config.n_frames(len(content)), range(0, len(content), block)
+    lowest = math.ceil(LOWEST_HZ * config.n_fft / config.sample_rate)
+    power = np.zeros(2)  # of content and result
+    log_mels, gains = [], []
     for done, start in enumerate(starts, start=1):
-        first, last = max(0, start - margin), min(len(content), start + block + margin)
-        piece = torch.from_numpy(content[first:last]).to(device)[None]
-        spectrum, log_mel, gain = _transferred(piece, gain_of, offset, strength, config)
-        if vocoder in vocoding.FROM_LOG_MEL:
-            inner = (start - first) // config.hop_length
-            last_one = done == len(starts)  # holds a frame more
-            stop = None if last_one else inner + BLOCK_FRAMES
-            log_mels.append((log_mel + gain)[:, :, inner:stop])
-        else:
-            out = vocoding.render(
-                spectrum, gain, config, n_samples=last - first, vocoder=vocoder
-            )[0]  # fmt: skip
-            fade = _fade(first, last, start, block, len(content), margin)
-            result[first:last] += out.cpu().numpy() * fade
+        first = max(0, start + beyond - margin)
+        piece = torch.from_numpy(padded[first : start + beyond + block + margin].T).to(device)
+        spectrum = features.stft(piece, config).abs() ** 2
+        log_mel = features.power_to_db(features.mel_power(spectrum, config), amin=config.amin)
+        gain = strength * gain_of(log_mel).clamp(*GAIN_LIMITS_DB)
+        inner = (start + beyond - first) // hop
+        stop = inner + (n_frames - start // hop if done == len(starts) else BLOCK_FRAMES)
+        gain = gain.expand_as(log_mel)[:, :, inner:stop]
+        before = spectrum[:, lowest:, inner:stop]
+        after = before * 10 ** ((vocoding.band_to_bin(config, device)[lowest:] @ gain) / 10)
+        power += float(before.sum()), float(after.sum())
+        gains.append(gain[0].T.cpu().numpy())
+        log_mels.append(log_mel[0, :, inner:stop].T.cpu().numpy())
         if progress is not None:
             progress(done, len(starts))
-    result = result[: len(content)]
-    if log_mels:
-        n_frames = config.n_frames(len(content))
-        whole = torch.cat(log_mels, dim=2)[:, :, :n_frames]
-        settings = {"n_samples": len(content), "vocoder": vocoder}
-        result = vocoding.mel_to_waveform(whole, config, **settings)[0].numpy()
-    return _leveled(result, content)
+    level_db = float(10 * np.log10(max(power[0], 1e-20) / max(power[1], 1e-20)))
+    log_mel, gain = np.concatenate(log_mels), np.concatenate(gains)
+    gain = _from_inside(gain, log_mel, level_db, len(content), config)
+    return Gains(gain, level_db, config), log_mel
 
 
-def _transferred(piece, gain_of, offset, strength, config) -> tuple[Tensor, Tensor, Tensor]:
-    """STFT (1, F, T) and log-mel (1, n_mels, T) of a piece, and the gain of its transfer in dB."""
-    spectrum = features.stft(piece, config)
-    mel = features.mel_power(spectrum.abs() ** 2, config)
-    log_mel = features.power_to_db(mel, amin=config.amin)
-    gain = strength * gain_of(log_mel + offset).clamp(*GAIN_LIMITS_DB)
-    return spectrum, log_mel, gain.expand(-1, -1, log_mel.shape[2])
+def _from_inside(
+    gain: np.ndarray, log_mel: np.ndarray, level_db: float, n_samples: int, config: AudioConfig
+) -> np.ndarray:
+    """Gains (T, n_mels) whose first and last are those of the nearest frames that lie inside the clip.
 
-
-def _fade(first: int, last: int, start: int, block: int, total: int, margin: int) -> np.ndarray:
-    """Weights of the samples `first` to `last` of a block, which fades into its neighbours.
-
-    They rise and fall linearly within a quarter of the margin on either side of a seam, so that the
-    weights of two neighbours sum to 1.
+    The others see the ends. Where a clip is cut in the middle of a note, there is sound in bands that are
+    empty inside, and it is not to be raised with them: a band is raised by as much less as it is louder
+    than inside.
     """
-    position = np.arange(first, last)
-    half = margin // 4
-    weight = np.ones(last - first, dtype=np.float32)
-    if start > 0:
-        weight *= np.clip((position - (start - half)) / (2 * half), 0, 1)
-    if start + block < total:
-        weight *= np.clip((start + block + half - position) / (2 * half), 0, 1)
-    return weight
+    half, hop = config.n_fft // 2, config.hop_length
+    frame = np.arange(len(gain))
+    inside = frame.clip(-(-half // hop), (n_samples - half) // hop)
+    gain, excess = gain[inside], (log_mel - log_mel[inside]).clip(0)
+    return gain - np.minimum(excess, (gain + level_db).clip(0))
 
 
-def _leveled(result: np.ndarray, content: np.ndarray) -> np.ndarray:
-    gain = 10 ** ((rms_dbfs(content) - rms_dbfs(result)) / 20)
-    peak = np.abs(result).max() * gain
-    return (result * gain * min(1.0, PEAK / max(peak, 1e-9))).astype(np.float32)
+class _PhaseKeeper:
+    """`vocoding.render` in chunks, for a vocoder that keeps the content's phases."""
+
+    def __init__(self, gains: Gains, vocoder: str) -> None:
+        config = gains.config
+        self.gains, self.vocoder = gains, vocoder
+        self.n_fft, self.hop_length, self.sample_rate = (
+            config.n_fft, config.hop_length, config.sample_rate,
+        )  # fmt: skip
+
+    def __call__(self, chunk: np.ndarray, first_frame: int) -> np.ndarray:
+        config = self.gains.config
+        spectrum = features.stft(torch.from_numpy(np.ascontiguousarray(chunk.T)), config)
+        seconds = (first_frame + np.arange(spectrum.shape[2])) / config.frames_per_second
+        gain = torch.from_numpy(self.gains.at(seconds).T[None])
+        settings = {"n_samples": len(chunk), "vocoder": self.vocoder}
+        return vocoding.render(spectrum, gain, config, **settings).numpy().T
 
 
 def load_model(

@@ -89,7 +89,7 @@ def load_model(config: AudioConfig, device: str = "cpu") -> Vocos:
 
 @lru_cache(maxsize=8)
 @torch.inference_mode(False)
-def _band_to_bin(config: AudioConfig, device: str) -> Tensor:
+def band_to_bin(config: AudioConfig, device: str) -> Tensor:
     """Weights (F, n_mels), summing to 1, of the bands that each bin belongs to."""
     basis = features._mel_basis(config, "cpu").clone()
     shape = basis / basis.amax(dim=1, keepdim=True)  # undo slaney's area normalisation
@@ -116,7 +116,7 @@ def apply_gain(spectrum: Tensor, gain_db: Tensor, config: AudioConfig) -> Tensor
     -------
     torch.Tensor [shape=(B, F, T)]
     """
-    gain_per_bin = _band_to_bin(config, str(spectrum.device)) @ gain_db  # (B, F, T)
+    gain_per_bin = band_to_bin(config, str(spectrum.device)) @ gain_db  # (B, F, T)
     return spectrum * 10 ** (gain_per_bin / 20)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..config import AudioConfig
 from ..signal.audio import as_waveform, to_level
+from ..signal.recording import check_samples
 
 LEVEL_DBFS = -20.0
 MAX_SECONDS = 6.0
@@ -27,9 +28,16 @@ def mp3(waveform: np.ndarray, sample_rate: int) -> bytes:
     Returns
     -------
     bytes
+
+    Raises
+    ------
+    AudioError
+        If it holds samples that are not finite.
     """
     import soundfile as sf
 
+    # The encoder ends the process on NaN.
+    check_samples(np.asarray(waveform), "the clip")
     buffer = io.BytesIO()
     sf.write(
         buffer, waveform, sample_rate, format="MP3", subtype="MPEG_LAYER_III",
@@ -42,7 +50,6 @@ def _figure(label: str, waveform: np.ndarray, config: AudioConfig, start: float)
     sample_rate = config.sample_rate
     first = round(start * sample_rate)
     part = np.asarray(waveform)[first : first + round(MAX_SECONDS * sample_rate)]
-    # The MP3 encoder ends the process on NaN.
     excerpt = as_waveform(part, what=label, config=config)
     ends = min(len(excerpt) // 4, sample_rate // 100)  # 10 ms: no click at the cut
     ramp = np.linspace(0, 1, ends, dtype=np.float32)

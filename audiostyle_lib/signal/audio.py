@@ -5,24 +5,46 @@ Used by every notebook that plays or writes sound, first by ``notebooks/00_liste
 
 from __future__ import annotations
 
+import io
 import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from ..config import AudioConfig
-from ..errors import InputError
+from ..errors import AudioError, AudioWarning
 from ..paths import written_beside
+from .recording import (
+    CANCELLING,
+    MAX_SECONDS,
+    Recording,
+    check_samples,
+    count_samples,
+    open_recording,
+)
 
-MAX_SECONDS = 3600.0
-SILENCE_PEAK = 1e-4  # -80 dBFS
-LOUDEST_PEAK = 1e6  # +120 dBFS; louder samples come from a damaged file
-FORMATS = ("wav", "flac", "ogg", "mp3", "au", "aiff")  # of output files
+SILENCE_PEAK = 1e-4  # -80 dBFS: three steps of 16 bits
+SILENCE_PEAK_DEEP = 1e-6  # -120 dBFS, of files with finer steps
+DEEP = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE")  # sample formats that are kept in the output
+FORMATS = {  # of output files, by the ending of their name
+    "wav": ("WAV", "PCM_16"),
+    "flac": ("FLAC", "PCM_16"),
+    "ogg": ("OGG", "VORBIS"),
+    "oga": ("OGG", "VORBIS"),
+    "opus": ("OGG", "OPUS"),
+    "mp3": ("MP3", "MPEG_LAYER_III"),
+    "aif": ("AIFF", "PCM_16"),
+    "aiff": ("AIFF", "PCM_16"),
+    "au": ("AU", "PCM_16"),
+    "caf": ("CAF", "PCM_16"),
+    "w64": ("W64", "PCM_16"),
+}
+FALLBACK_RATE = 48_000  # Hz, where a format does not take the sound's own
+LARGEST_WAV = 2**32 - 2**16  # bytes that its header can state; RF64 is the same with a larger field
 WRITE_FRAMES = 65_536  # libsndfile's Vorbis encoder overflows the stack on minutes in one piece
-
-
-class AudioError(InputError):
-    """Audio that cannot be used; the message is one line that names the clip and the reason."""
 
 
 def as_waveform(x: np.ndarray, *, what: str, config: AudioConfig) -> np.ndarray:
@@ -41,7 +63,8 @@ def as_waveform(x: np.ndarray, *, what: str, config: AudioConfig) -> np.ndarray:
     Returns
     -------
     np.ndarray [shape=(n_samples,), dtype=float32]
-        Mean of the channels; integers are divided by the full scale of their type.
+        Mean of the channels, or the loudest of them where they cancel; integers are divided by the full
+        scale of their type.
 
     Raises
     ------
@@ -54,25 +77,30 @@ def as_waveform(x: np.ndarray, *, what: str, config: AudioConfig) -> np.ndarray:
         raise AudioError(
             f"{what}: has shape {x.shape}, wanted (n_samples,) or (n_samples, n_channels)"
         )
-    return _check_length(_as_mono(x, what), what, config)
+    x = as_floats(x, what)
+    mono = _heard(x) if x.ndim == 2 and x.size else x.reshape(-1)
+    return _check_length(np.ascontiguousarray(mono, dtype=np.float32), what, config)
 
 
-def _as_mono(x: np.ndarray, what: str) -> np.ndarray:
-    """`as_waveform` without the checks of shape and length: those of a file come after resampling."""
+def as_floats(x: np.ndarray, what: str) -> np.ndarray:
+    """Samples as floats of full scale 1, whose values were checked."""
     if x.dtype.kind not in "fiu":
         raise AudioError(f"{what}: has samples of type {x.dtype}, wanted floats or integers")
     if x.dtype.kind != "f":
         limits = np.iinfo(x.dtype)
         middle = (limits.max + 1) // 2 if x.dtype.kind == "u" else 0  # of unsigned samples
         x = (x.astype(np.float64) - middle) / (limits.max + 1 - middle)
-    if x.ndim == 2:
-        x = x.mean(axis=1)
-    peak = float(np.abs(x).max(initial=0.0))
-    if not np.isfinite(peak):
-        raise AudioError(f"{what}: holds samples that are not finite (NaN or infinity)")
-    if peak > LOUDEST_PEAK:
-        raise AudioError(f"{what}: holds a sample of {peak:.0e}, where full scale is 1")
-    return np.ascontiguousarray(x, dtype=np.float32)
+    check_samples(x, what)
+    return x
+
+
+def _heard(channels: np.ndarray) -> np.ndarray:
+    """Mean of the channels (n_samples, n_channels); the loudest of them where they cancel."""
+    mono = channels.mean(axis=1)
+    power = channels.var(axis=0)
+    if mono.var() * channels.shape[1] < CANCELLING * power.mean():
+        return channels[:, int(power.argmax())]
+    return mono
 
 
 def read_audio(
@@ -83,53 +111,42 @@ def read_audio(
     Parameters
     ----------
     path : str or Path
-        A wav, au, flac, ogg or mp3 file of any sample rate and channel count.
+        A wav, aiff, au, flac, ogg, opus or mp3 file of any sample rate and channel count, by whatever
+        name, or a pipe.
     config : AudioConfig
         The front end; its sample rate is the output's.
     max_seconds : float
-        Longer files are refused before they are read.
+        Longer files are refused.
 
     Returns
     -------
     np.ndarray [shape=(n_samples,), dtype=float32]
-        Mean of the channels, resampled with soxr's high-quality filter.
+        Mean of the channels, or the loudest of them where they cancel, resampled with soxr's high-quality
+        filter.
 
     Raises
     ------
     AudioError
         If the file is missing, a folder, empty, not audio, too long, silent, shorter than one window,
         or holds samples that are not finite or absurdly large.
-    """
-    import soundfile as sf
-    import soxr
 
+    Warns
+    -----
+    AudioWarning
+        If the file is cut short.
+    """
     config = config or AudioConfig()
-    path = Path(path)
-    if not path.exists():
-        raise AudioError(f"{path}: no such file")
-    if path.is_dir():
-        raise AudioError(f"{path}: is a folder, not an audio file")
-    if path.stat().st_size == 0:
-        raise AudioError(f"{path}: the file is empty")
-    try:
-        info = sf.info(str(path))
-        seconds = info.frames / info.samplerate
-        if seconds > max_seconds:
-            raise AudioError(
-                f"{path}: lasts {seconds / 60:.0f} minutes, at most {max_seconds / 60:.0f} are taken"
-            )
-        samples, sample_rate = sf.read(str(path), dtype="float32", always_2d=True)
-    except (sf.LibsndfileError, RuntimeError, TypeError) as error:  # TypeError: headerless .raw
-        reason = getattr(error, "error_string", str(error)).strip().rstrip(".")
-        raise AudioError(f"{path}: not readable as audio ({reason})") from error
-    if samples.shape[0] == 0:
-        raise AudioError(f"{path}: holds no samples")
-    mono = _as_mono(samples, str(path))
-    if sample_rate != config.sample_rate:
-        mono = soxr.resample(mono, sample_rate, config.sample_rate)
-    waveform = _check_length(mono, str(path), config)
-    if np.abs(waveform).max() < SILENCE_PEAK:
-        raise AudioError(f"{path}: is silent (peak below -80 dBFS)")
+    with open_recording(path, config=config, max_seconds=max_seconds) as recording:
+        return require_sound(recording, config)
+
+
+def require_sound(recording: Recording, config: AudioConfig | None = None) -> np.ndarray:
+    """The waveform of a recording; `AudioError` if it is silent or shorter than one window."""
+    config = config or AudioConfig()
+    waveform = _check_length(recording.waveform, recording.name, config)
+    deep = recording.subtype in DEEP
+    if np.abs(waveform).max() < (SILENCE_PEAK_DEEP if deep else SILENCE_PEAK):
+        raise AudioError(f"{recording.name}: is silent (peak below {-120 if deep else -80} dBFS)")
     return waveform
 
 
@@ -145,8 +162,13 @@ def _check_length(waveform: np.ndarray, what: str, config: AudioConfig) -> np.nd
 def check_writable(path: str | Path) -> Path:
     """Return `path` as a `Path` if an audio file can be written there, else raise `AudioError`."""
     path = Path(path)
-    if path.is_dir():
-        raise AudioError(f"{path}: is a folder, name a file to write")
+    try:
+        if path.is_dir():
+            raise AudioError(f"{path}: is a folder, name a file to write")
+        if path.exists() and not path.is_file():
+            raise AudioError(f"{path}: is a device or a pipe, name a file to write")
+    except (OSError, ValueError) as error:  # a name that is too long, or that holds a NUL
+        raise AudioError(f"{path}: no name for a file ({error.args[-1]})") from error
     if path.suffix.lstrip(".").lower() not in FORMATS:
         known = ", ".join(FORMATS)
         raise AudioError(f"{path}: the file name must end in an audio format ({known})")
@@ -158,37 +180,163 @@ def check_writable(path: str | Path) -> Path:
     return path
 
 
-def write_audio(path: str | Path, waveform: np.ndarray, *, sample_rate: int) -> None:
-    """Write a mono file; it appears complete under its name, or not at all.
+def _takes(**settings) -> bool:
+    """Whether libsndfile writes such a file."""
+    import soundfile as sf
+
+    try:
+        sf.SoundFile(io.BytesIO(), "w", **settings).close()
+    except (sf.LibsndfileError, ValueError):
+        return False
+    return True
+
+
+def output_settings(
+    path: Path, *, sample_rate: int, n_channels: int, subtype: str = "", n_samples: int = 0
+) -> dict:
+    """What `soundfile.SoundFile` is told to write `path` so that it keeps what a sound has.
+
+    Parameters
+    ----------
+    path : Path
+        Its ending, one of `FORMATS`, decides the format.
+    sample_rate : int
+        In Hz. A format that does not take it is written at 48 kHz.
+    n_channels : int
+    subtype : str
+        The sample format of the sound where it came from; one of `DEEP` is kept as far as the format of
+        the file can, others become the format's usual one.
+    n_samples : int
+        Of the file; more than a WAV can state are written as RF64.
+
+    Returns
+    -------
+    dict
+        ``samplerate``, ``channels``, ``format`` and ``subtype``.
+
+    Raises
+    ------
+    AudioError
+        If the format does not take so many channels.
+    """
+    import soundfile as sf
+
+    container, usual = FORMATS[path.suffix.lstrip(".").lower()]
+    deep = (subtype, "PCM_24") if subtype in DEEP else ()
+    subtype = next((s for s in deep if sf.check_format(container, s)), usual)
+    if container == "WAV" and 8 * n_samples * n_channels > LARGEST_WAV:
+        container = "RF64"
+    settings = {"channels": n_channels, "format": container, "subtype": subtype}
+    for rate in (sample_rate, FALLBACK_RATE):
+        if _takes(samplerate=rate, **settings):
+            return settings | {"samplerate": rate}
+    raise AudioError(
+        f"{path}: {path.suffix} does not take {n_channels} channels at {sample_rate} Hz; write a .wav"
+    )
+
+
+@contextmanager
+def writing(
+    path: str | Path, *, sample_rate: int, **settings
+) -> Iterator[Callable[[np.ndarray], None]]:
+    """Write a file block by block; it appears complete under its name, or not at all.
 
     Parameters
     ----------
     path : str or Path
         The suffix, one of `FORMATS`, decides the format.
-    waveform : np.ndarray [shape=(n_samples,)]
+    sample_rate : int
+        Of the blocks, in Hz.
+    **settings
+        Of `output_settings`.
+
+    Yields
+    ------
+    callable
+        Takes a block (n_frames,) or (n_frames, n_channels), in -1..1.
+
+    Raises
+    ------
+    AudioError
+        If the file cannot be written, a block holds samples that are not finite, or the file does not
+        hold all samples when it is read back (some file systems tell of a full disk only then).
+
+    Warns
+    -----
+    AudioWarning
+        If the format does not take the sample rate.
+    """
+    import soundfile as sf
+    import soxr
+
+    path = check_writable(path)
+    how = output_settings(path, sample_rate=sample_rate, **settings)
+    resampler = None
+    if how["samplerate"] != sample_rate:
+        note = f"written at {how['samplerate']} Hz, {path.suffix} does not take {sample_rate} Hz"
+        warnings.warn(f"{path}: {note}", AudioWarning, stacklevel=3)
+        resampler = soxr.ResampleStream(
+            sample_rate, how["samplerate"], how["channels"], "float32", "HQ"
+        )
+    n_written = 0
+
+    def put(block: np.ndarray, *, last: bool = False) -> None:
+        nonlocal n_written
+        if not np.isfinite(block).all():
+            raise AudioError(f"{path}: not written, the result holds samples that are not finite")
+        if resampler is not None:
+            block = resampler.resample_chunk(np.asarray(block, np.float32), last=last)
+        for start in range(0, len(block), WRITE_FRAMES):
+            file.write(block[start : start + WRITE_FRAMES])
+        n_written += len(block)
+
+    try:
+        with written_beside(path) as temporary:
+            with sf.SoundFile(str(temporary), "w", **how) as file:
+                yield put
+                if resampler is not None:
+                    put(np.zeros((0, how["channels"])), last=True)
+            _require_whole(temporary, path, n_written)
+    except (OSError, sf.LibsndfileError) as error:
+        raise AudioError(f"{path}: cannot be written ({error})") from error
+
+
+def _require_whole(temporary: Path, path: Path, n_samples: int) -> None:
+    """Raise `AudioError` if a file that was just written does not hold `n_samples`."""
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    found = count_samples(temporary)
+    if found != n_samples:
+        raise AudioError(
+            f"{path}: not written, {found} of {n_samples} samples arrived (is the disk full?)"
+        )
+
+
+def write_audio(
+    path: str | Path, waveform: np.ndarray, *, sample_rate: int, subtype: str = ""
+) -> None:
+    """Write a file; it appears complete under its name, or not at all.
+
+    Parameters
+    ----------
+    path : str or Path
+        The suffix, one of `FORMATS`, decides the format.
+    waveform : np.ndarray [shape=(n_samples,) or (n_samples, n_channels)]
         In -1..1.
     sample_rate : int
         In Hz.
+    subtype : str
+        Sample format to keep, such as ``"PCM_24"``; 16 bits if left out. See `output_settings`.
 
     Raises
     ------
     AudioError
         If the file cannot be written, or `waveform` holds samples that are not finite.
     """
-    import soundfile as sf
-
-    path = check_writable(path)
-    if not np.isfinite(waveform).all():
-        raise AudioError(f"{path}: not written, the result holds samples that are not finite")
-    try:
-        with (
-            written_beside(path) as temporary,
-            sf.SoundFile(str(temporary), "w", sample_rate, channels=1) as file,
-        ):
-            for start in range(0, len(waveform), WRITE_FRAMES):
-                file.write(waveform[start : start + WRITE_FRAMES])
-    except (OSError, sf.LibsndfileError) as error:
-        raise AudioError(f"{path}: cannot be written ({error})") from error
+    n_channels = waveform.shape[1] if waveform.ndim == 2 else 1
+    settings = {"n_channels": n_channels, "n_samples": len(waveform), "subtype": subtype}
+    with writing(path, sample_rate=sample_rate, **settings) as put:
+        put(waveform)
 
 
 def rms_dbfs(waveform: np.ndarray) -> float:
