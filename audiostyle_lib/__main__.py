@@ -316,6 +316,9 @@ def _transfer(arguments) -> None:
     with audio.open_recording(arguments.content) as content:
         audio.require_sound(content)
         style = audio.read_audio(arguments.style)
+        if arguments.vocoder == "gain":  # before the gains are predicted
+            sizes = {"sample_rate": content.sample_rate, "n_channels": content.n_channels}
+            audio.output_settings(output, **sizes)
         result = _transferred(arguments, content, style, corrections)
         result.write(output)
     if result.quieter_db >= 0.1:
@@ -362,7 +365,7 @@ def _keep_inputs(arguments) -> None:
     if arguments.overwrite or not output.exists():
         return
     for path in (arguments.content, arguments.style):
-        if path.exists() and path.samefile(output):
+        if os.path.exists(path) and path.samefile(output):  # noqa: PTH110, False for any bad name
             raise InputError(f"{output}: is an input; with --overwrite the result replaces it")
 
 

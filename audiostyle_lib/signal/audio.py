@@ -167,12 +167,14 @@ def check_writable(path: str | Path) -> Path:
             raise AudioError(f"{path}: is a folder, name a file to write")
         if path.exists() and not path.is_file():
             raise AudioError(f"{path}: is a device or a pipe, name a file to write")
+    except AudioError:  # a ValueError, too
+        raise
     except (OSError, ValueError) as error:  # a name that is too long, or that holds a NUL
         raise AudioError(f"{path}: no name for a file ({error.args[-1]})") from error
     if path.suffix.lstrip(".").lower() not in FORMATS:
         known = ", ".join(FORMATS)
         raise AudioError(f"{path}: the file name must end in an audio format ({known})")
-    folder = path.resolve().parent
+    folder = Path(os.path.realpath(path)).parent
     if not folder.is_dir():
         raise AudioError(f"{path}: the folder {folder} does not exist")
     if not os.access(folder, os.W_OK):
@@ -292,7 +294,7 @@ def writing(
 
     try:
         with written_beside(path) as temporary:
-            with sf.SoundFile(str(temporary), "w", **how) as file:
+            with sf.SoundFile(os.fsencode(temporary), "w", **how) as file:
                 yield put
                 if resampler is not None:
                     put(np.zeros((0, how["channels"])), last=True)

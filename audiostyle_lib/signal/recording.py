@@ -81,10 +81,10 @@ class Recording:
             return ""
         if not np.isfinite(self.stated_seconds):
             return f"cut short (truncated or damaged): cannot be read beyond {self.seconds:.1f} s"
-        return (
-            f"cut short (truncated): ends after {self.seconds:.1f} s of the "
-            f"{self.stated_seconds:.1f} s that its header promises"
-        )
+        promised = f" of the {self.stated_seconds:.1f} s that its header promises"
+        if self.stated_seconds < self.seconds + 0.1:
+            promised = ", less than its header promises"
+        return f"cut short (truncated): ends after {self.seconds:.1f} s{promised}"
 
     def blocks(self, n_frames: int) -> Iterator[np.ndarray]:
         """The file from its beginning, as float32 (n_frames, n_channels); the last is shorter."""
@@ -173,6 +173,8 @@ def _opened(path: Path) -> BinaryIO:
         file = path.open("rb")
     except FileNotFoundError:
         raise AudioError(f"{path}: no such file") from None
+    except AudioError:  # a ValueError, too
+        raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or str(error)
         raise AudioError(f"{path}: cannot be opened ({reason.lower()})") from error
@@ -212,12 +214,12 @@ def _repaired(file: BinaryIO) -> BinaryIO:
     head = file.read(2**16)
     zeros = len(head) - len(head.lstrip(b"\0"))
     if 0 < zeros < len(head):
-        return _copied(file, start=zeros)
+        return _repaired(_copied(file, start=zeros))
     first = _id3_size(head)
     if first or head[:1] == b"\xff":
         file.seek(first)
-        tag = _length_of_mp3(file.read(2**13))
-        return _copied(file, start=first, before=tag) if tag else file
+        patch = _patch_of_mp3(file.read(2**13), size - first)
+        return _copied(file, start=first + patch[0], before=patch[1]) if patch else file
     patch = _unstated_length(head, size)
     if patch is None:
         return file
@@ -234,10 +236,12 @@ def _id3_size(head: bytes) -> int:
     )
 
 
-def _length_of_mp3(head: bytes) -> bytes | None:
-    """A frame that states a length, too long, for an MP3 without one; None where it has one or is none.
+def _patch_of_mp3(head: bytes, size: int) -> tuple[int, bytes] | None:
+    """How many bytes of an MP3 to replace, and by what; None if it states its length or is no MP3.
 
-    It is a copy of the first frame with a Xing header in place of its sound.
+    One without a length gets a frame that states one, too long: a copy of the first with a Xing header in
+    place of its sound. One that is cut short keeps the length that it states in frames, and gets its real
+    size: of another, libsndfile's decoder complains on standard error.
     """
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2:  # layer III
         return None
@@ -246,7 +250,14 @@ def _length_of_mp3(head: bytes) -> bytes | None:
         (n for n in range(24, len(head) - 4) if head[n : n + 2] == head[:2]
          and (head[n + 2] ^ head[2]) & 0x0C == 0 and (head[n + 3] ^ head[3]) & 0xC0 == 0), 0
     )  # fmt: skip
-    if not length or any(tag in head[:length] for tag in (b"Xing", b"Info", b"VBRI")):
+    if not length:
+        return None
+    if stated := re.search(rb"(?:Xing|Info)\0\0\0(.)", head[:length], re.S):
+        flags = stated[1][0]
+        position = stated.end() + 4 * (flags & 1)
+        is_cut = flags & 2 and int.from_bytes(head[position : position + 4], "big") > size
+        return (position + 4, head[:position] + struct.pack(">I", size)) if is_cut else None
+    if b"VBRI" in head[:length]:
         return None
     is_mpeg_1, is_mono = head[1] & 0x18 == 0x18, head[3] & 0xC0 == 0xC0
     begin = (
@@ -255,8 +266,15 @@ def _length_of_mp3(head: bytes) -> bytes | None:
             is_mpeg_1, is_mono
         ]
     )
-    frame = head[:4] + bytes(begin - 4) + b"Xing" + struct.pack(">II", 1, 2**31 - 1)
-    return frame.ljust(length, b"\0") if len(frame) <= length else None
+    # without a checksum, behind which mpg123 would look for the header
+    frame = (
+        bytes([head[0], head[1] | 1])
+        + head[2:4]
+        + bytes(begin - 4)
+        + b"Xing"
+        + struct.pack(">II", 1, 2**31 - 1)
+    )
+    return (0, frame.ljust(length, b"\0")) if len(frame) <= length else None
 
 
 def _unstated_length(head: bytes, size: int) -> tuple[int, bytes] | None:
@@ -277,22 +295,28 @@ def _unstated_length(head: bytes, size: int) -> tuple[int, bytes] | None:
             ds64 = begin
         if name == b"data":
             if kind == b"caff":
+                if length > size:  # of a file that is cut short, and that libsndfile would refuse
+                    return position + 4, struct.pack(">q", size)
                 unknown = length in (-1, 0)
                 return (position + 4, struct.pack(">q", size - begin)) if unknown else None
             if kind == b"RF64" and ds64 and head[ds64 + 8 : ds64 + 16] == bytes(8):
                 return ds64 + 8, struct.pack("<Q", size - begin)
-            if kind != b"RF64" and length == 0 and not _is_chunk(head[begin : begin + 8], size):
+            if (
+                kind != b"RF64"
+                and length == 0
+                and not _is_chunk(head[begin : begin + 8], size, order)
+            ):
                 return position + 4, b"\xff" * 4
             return None
         position = begin + length + (length & 1 if wide == 8 else 0)
     return None
 
 
-def _is_chunk(head: bytes, size: int) -> bool:
+def _is_chunk(head: bytes, size: int, order: str) -> bool:
     """Whether a chunk follows, or nothing: then a length of 0 is meant."""
     if len(head) < 8:
         return True
-    (length,) = struct.unpack_from("<I", head, 4)
+    (length,) = struct.unpack_from(order + "I", head, 4)
     return head[:4].isascii() and head[:4].decode("ascii").isprintable() and length < size
 
 
