@@ -94,8 +94,8 @@ def _no_samples(path: Path):
     sf.write(path, np.zeros(0), RATE)
 
 
-def _samples(x):
-    return lambda path: sf.write(path, x, RATE, subtype="FLOAT")
+def _samples(x, subtype="FLOAT"):
+    return lambda path: sf.write(path, x, RATE, subtype=subtype)
 
 
 def _with(value: float) -> np.ndarray:
@@ -116,10 +116,11 @@ def _with(value: float) -> np.ndarray:
         (_samples(_with(-np.inf)), "not finite"),
         (_samples(_with(1e30)), r"holds a sample of 1e\+30"),  # one damaged exponent
         (_samples(np.zeros(RATE)), "silent"),
-        (_samples(np.full(RATE, 0.9e-4)), "silent"),
+        (_samples(np.full(RATE, 0.9e-6)), r"silent \(peak below -120 dBFS\)"),
+        (_samples(np.full(RATE, 0.9e-4), "PCM_16"), r"silent \(peak below -80 dBFS\)"),
         (_samples(np.full(2047, 0.1)), r"lasts 0\.093 s, shorter than one window \(0\.093 s\)"),
-        (_samples(np.full(2 * RATE + 1, 0.1)), "lasts .* minutes, at most"),
-        (_samples(np.array([[0.1, -0.1]] * RATE)), "silent"),  # the channels cancel
+        (_samples(np.full(2 * RATE + 1, 0.1)), "lasts .* minutes or more, at most"),
+        (_samples(np.zeros((RATE, 2))), "silent"),
     ],
 )
 def test_unusable_file_is_refused_in_one_line(tmp_path, make, reason):
@@ -127,31 +128,28 @@ def test_unusable_file_is_refused_in_one_line(tmp_path, make, reason):
     make(path)
     with pytest.raises(AudioError, match=reason) as error:
         audio.read_audio(path, max_seconds=2.0)
-    assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
+    assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
+    assert str(error.value).count(str(path)) == 1
 
 
-def test_headerless_and_damaged_files_are_refused(tmp_path, tone):
+def test_headerless_files_are_refused(tmp_path):
     raw = tmp_path / "samples.raw"
     raw.write_bytes(bytes(10_000))
     with pytest.raises(AudioError, match="not readable"):
         audio.read_audio(raw)
-    whole, half = tmp_path / "whole.flac", tmp_path / "half.flac"
-    audio.write_audio(whole, tone(), sample_rate=RATE)
-    half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    with pytest.raises(AudioError, match="not readable"):
-        audio.read_audio(half)
 
 
 def test_limits_are_just_not_refused(tmp_path):
-    for n, level in ((2048, 0.1), (2 * RATE, 1.1e-4)):
-        _samples(np.full(n, level))(tmp_path / "edge.wav")
+    for n, level, subtype in ((2048, 0.1, "FLOAT"), (2 * RATE, 1.1e-6, "FLOAT"),
+                              (2 * RATE, 1.3e-4, "PCM_16")):  # fmt: skip
+        _samples(np.full(n, level), subtype)(tmp_path / "edge.wav")
         assert len(audio.read_audio(tmp_path / "edge.wav", max_seconds=2.0)) == n
 
 
 def test_too_long_file_is_refused_before_it_is_read(tmp_path, tone, monkeypatch):
     path = tmp_path / "long.wav"
     sf.write(path, tone(), RATE)
-    monkeypatch.setattr(sf, "read", lambda *a, **k: pytest.fail("was read"))
+    monkeypatch.setattr(sf.SoundFile, "read", lambda *a, **k: pytest.fail("was read"))
     with pytest.raises(AudioError, match="minutes"):
         audio.read_audio(path, max_seconds=0.9)
 
@@ -177,13 +175,18 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, tone, monke
         ("out", "must end in an audio format"),
         ("out.raw", "must end in an audio format"),
         ("folder.wav", "is a folder"),
+        ("pipe.wav", "is a device or a pipe"),
+        ("n" * 300 + ".wav", "no name for a file .File name too long"),
+        ("nul\0.wav", "no name for a file"),
     ],
 )
 def test_unwritable_target_is_refused(tmp_path, tone, name, reason):
     (tmp_path / "folder.wav").mkdir()
+    os.mkfifo(tmp_path / "pipe.wav")
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(AudioError, match=reason):
+    with pytest.raises(AudioError, match=reason) as error:
         audio.write_audio(tmp_path / name, tone(), sample_rate=RATE)
+    assert str(error.value).startswith(f"{tmp_path / name}: ")
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -241,7 +244,7 @@ def test_channels_are_averaged_and_float32_is_not_copied(tone, config):
     x, y = tone(300.0), tone(500.0)
     found = audio.as_waveform(np.stack([x, y], axis=1), what="content", config=config)
     np.testing.assert_allclose(found, (x + y) / 2, atol=1e-6)
-    assert audio.as_waveform(x, what="content", config=config) is x
+    assert np.shares_memory(audio.as_waveform(x, what="content", config=config), x)
 
 
 @pytest.mark.parametrize(

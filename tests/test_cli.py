@@ -58,7 +58,12 @@ def make_bad(folder, kind: str):
     elif kind == "folder":
         path.mkdir(exist_ok=True)
     elif kind == "ten_hours":
-        sf.write(path, np.zeros(36_000 * 100, dtype=np.int16), 100)
+        sf.write(path, np.zeros(0), 1_000, subtype="PCM_U8")
+        header = bytearray(path.read_bytes())
+        header[header.index(b"data") + 4 :] = (36_000_000).to_bytes(4, "little")
+        with path.open("wb") as file:
+            file.write(header)
+            file.truncate(36_000_000 + len(header))  # of which the disk holds nothing
     elif kind == "no_samples":
         sf.write(path, np.zeros(0), RATE)
     return path
@@ -122,8 +127,7 @@ def test_transfer_keeps_length_and_is_sound(clips, tmp_path, rate, channels, sec
     result = audiostyle("transfer", content, clips / "style.flac", "-o", out)
     assert result.returncode == 0, result.stderr
     made, made_rate = sf.read(out, always_2d=True)
-    assert made_rate == RATE and made.shape[1] == 1
-    assert abs(len(made) - frames * RATE / rate) <= 1
+    assert made_rate == rate and made.shape == (frames, channels)
     assert np.isfinite(made).all() and 1e-3 < np.abs(made).max() < 1.0
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from audiostyle_lib import transfer, vocoding
+from audiostyle_lib import rendering, transfer, vocoding
 from audiostyle_lib.config import AudioConfig, ConfigMismatchError
 from audiostyle_lib.models import checkpoint
 from audiostyle_lib.models.recombine import GainTransfer, LatentTransfer
@@ -209,9 +209,7 @@ def test_result_never_clips(clip, gain_db, seed, amplitude):
         return lambda x: gain_db + 30 * torch.randn(x.shape, generator=generator)
 
     out = transfer.transfer(content, content, method=wild)
-    assert np.isfinite(out).all() and peak(out) <= transfer.PEAK + 1e-6
-    if amplitude > 0.9:
-        assert peak(out) == pytest.approx(transfer.PEAK, abs=1e-4)
+    assert np.isfinite(out).all() and peak(out) <= rendering.PEAK + 1e-6
 
 
 def test_level_of_the_inputs_does_not_matter(model, clip):
@@ -248,8 +246,9 @@ def test_ltas_eq_gives_the_styles_band_levels(config):
         mel = 10 ** (features.log_mel_at_level(x, config)[0] / 10)
         return 10 * mel.mean(dim=1).log10()
 
-    before = (band_levels(content) - band_levels(style)).abs()
-    after = (band_levels(out) - band_levels(style)).abs()
+    # the lowest band has bins below 20 Hz, which pass as they are
+    before = (band_levels(content) - band_levels(style)).abs()[1:]
+    after = (band_levels(out) - band_levels(style)).abs()[1:]
     assert float(before.mean()) > 5
     assert float(after.mean()) < 0.3 and float(after.max()) < 1.5  # dB
 
@@ -281,8 +280,12 @@ def test_arrays_of_any_kind_are_converted(model, clip, role):
         return transfer.transfer(*pair, method=transfer.learned(model))
 
     expected = run(x)
-    for array in (x.astype(np.float64), np.stack([x, x], axis=1), np.repeat(x, 2)[::2]):
+    for array in (x.astype(np.float64), np.repeat(x, 2)[::2]):
         np.testing.assert_allclose(run(array), expected, atol=1e-6)
+    stereo = run(np.stack([x, x], axis=1))
+    assert stereo.ndim == (2 if role == "content" else 1)  # the result has the content's channels
+    for channel in stereo.reshape(len(x), -1).T:
+        np.testing.assert_allclose(channel, expected, atol=1e-6)
     np.testing.assert_allclose(run(sixteen_bits), expected, atol=2e-3)
     assert run(sixteen_bits).dtype == np.float32
 

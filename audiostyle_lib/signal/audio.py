@@ -163,6 +163,7 @@ def check_writable(path: str | Path) -> Path:
     """Return `path` as a `Path` if an audio file can be written there, else raise `AudioError`."""
     path = Path(path)
     try:
+        folder = Path(os.path.realpath(path)).parent
         if path.is_dir():
             raise AudioError(f"{path}: is a folder, name a file to write")
         if path.exists() and not path.is_file():
@@ -174,7 +175,6 @@ def check_writable(path: str | Path) -> Path:
     if path.suffix.lstrip(".").lower() not in FORMATS:
         known = ", ".join(FORMATS)
         raise AudioError(f"{path}: the file name must end in an audio format ({known})")
-    folder = Path(os.path.realpath(path)).parent
     if not folder.is_dir():
         raise AudioError(f"{path}: the folder {folder} does not exist")
     if not os.access(folder, os.W_OK):

@@ -260,20 +260,10 @@ def _patch_of_mp3(head: bytes, size: int) -> tuple[int, bytes] | None:
     if b"VBRI" in head[:length]:
         return None
     is_mpeg_1, is_mono = head[1] & 0x18 == 0x18, head[3] & 0xC0 == 0xC0
-    begin = (
-        4
-        + {(True, False): 32, (True, True): 17, (False, False): 17, (False, True): 9}[
-            is_mpeg_1, is_mono
-        ]
-    )
+    side = {(True, False): 32, (False, True): 9}.get((is_mpeg_1, is_mono), 17)
     # without a checksum, behind which mpg123 would look for the header
-    frame = (
-        bytes([head[0], head[1] | 1])
-        + head[2:4]
-        + bytes(begin - 4)
-        + b"Xing"
-        + struct.pack(">II", 1, 2**31 - 1)
-    )
+    header = bytes([head[0], head[1] | 1]) + head[2:4]
+    frame = header.ljust(4 + side, b"\0") + b"Xing" + struct.pack(">II", 1, 2**31 - 1)
     return (0, frame.ljust(length, b"\0")) if len(frame) <= length else None
 
 
