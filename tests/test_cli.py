@@ -185,6 +185,133 @@ def test_strength_zero_gives_the_content_back(clips, tmp_path):
     assert abs(level) < 0.1 and np.abs(made - content).max() < 1e-3
 
 
+def run_here(capsys, *arguments) -> tuple[int, str, str]:
+    """In this process, which has torch already: exit code, standard output and error."""
+    code = __main__.main(["transfer", *map(str, arguments), "--device", "cpu"])
+    return code, *capsys.readouterr()
+
+
+def wide(path, rate=48_000, subtype="PCM_24", level=1.0):
+    x = np.stack([chord(1.5, rate, 220, 330), 0.5 * chord(1.5, rate, 277)], axis=1)
+    sf.write(path, level * x, rate, subtype)
+    return path
+
+
+def test_a_recording_keeps_its_format(clips, tmp_path, capsys):
+    content, out = wide(tmp_path / "content.aiff"), tmp_path / "out.wav"
+    code, printed, noted = run_here(
+        capsys, content, clips / "style.flac", "-o", out, "--method", "ltas_eq"
+    )
+    assert (code, noted) == (0, "")
+    assert printed == f"{out}: 1.50 s, 2 channels, 48000 Hz\n"
+    info = sf.info(out)
+    assert (info.samplerate, info.channels, info.subtype) == (48_000, 2, "PCM_24")
+    assert info.frames == sf.info(content).frames
+
+
+def test_a_vocoder_that_makes_mono_says_so(clips, tmp_path, capsys):
+    out, options = tmp_path / "out.wav", ("--method", "ltas_eq", "--vocoder", "griffin_lim")
+    content = wide(tmp_path / "content.wav")
+    code, printed, noted = run_here(capsys, content, clips / "style.flac", "-o", out, *options)
+    assert code == 0 and printed.endswith("1.50 s, mono, 22050 Hz\n")
+    assert noted == (
+        "audiostyle: note: griffin_lim makes mono at 22050 Hz; gain would keep 2 channels at 48000 Hz\n"
+    )
+    assert (sf.info(out).channels, sf.info(out).samplerate) == (1, RATE)
+    assert sf.info(out).subtype == "PCM_24"
+    code, _, noted = run_here(
+        capsys, clips / "content.wav", clips / "style.flac", "-o", out, *options
+    )
+    assert (code, noted) == (0, "")  # of a mono clip at that rate nothing is lost
+
+
+def test_help_says_which_vocoders_keep_channels():
+    text = " ".join(audiostyle("transfer", "--help").stdout.split())
+    assert "keeps its channels and sample rate; the others make mono at 22050 Hz" in text
+
+
+def test_a_quieter_result_is_noted(clips, tmp_path, capsys):
+    content, out = tmp_path / "loud.wav", tmp_path / "out.wav"
+    square = 0.98 * np.sign(np.sin(2 * np.pi * 100 * np.arange(2 * RATE) / RATE + 0.1))
+    sf.write(content, square, RATE)
+    code, _, noted = run_here(
+        capsys, content, clips / "style.flac", "-o", out, "--method", "ltas_eq"
+    )
+    lost = 10 * np.log10(np.mean(square**2) / np.mean(sf.read(out)[0] ** 2))
+    assert code == 0 and lost > 0.1
+    assert noted == (
+        f"audiostyle: note: {out}: {lost:.1f} dB quieter than {content}, "
+        "to keep peaks below full scale\n"
+    )
+
+
+@pytest.mark.parametrize("role", ["content", "style"])
+@pytest.mark.parametrize("way", ["itself", "symlink", "hard link", "other spelling"])
+def test_an_input_is_replaced_only_when_that_is_asked_for(tmp_path, capsys, monkeypatch, role, way):
+    content, style = wide(tmp_path / "a.wav"), wide(tmp_path / "b.wav", RATE)
+    source = content if role == "content" else style
+    out = tmp_path / "out.wav"
+    if way == "symlink":
+        out.symlink_to(source)
+    elif way == "hard link":
+        out.hardlink_to(source)
+    elif way == "itself":
+        out = source
+    else:
+        monkeypatch.chdir(tmp_path)
+        out = f"./../{tmp_path.name}/{source.name}"
+    before = source.read_bytes()
+    command = (content, style, "-o", out, "--method", "ltas_eq")
+    code, printed, error = run_here(capsys, *command)
+    assert (code, printed) == (2, "")
+    assert (
+        error.count("\n") == 1 and "is an input; with --overwrite the result replaces it" in error
+    )
+    assert source.read_bytes() == before
+    code, _, error = run_here(capsys, *command, "--overwrite")
+    assert (code, error) == (0, "")
+    assert sf.info(out).frames == 72_000
+    if way == "symlink":
+        assert out.is_symlink() and source.read_bytes() != before
+
+
+def test_another_file_is_replaced_without_asking(clips, tmp_path, capsys):
+    out = tmp_path / "out.wav"
+    out.write_text("old")
+    for content in ("c" * 300 + ".wav", "missing.wav"):
+        code, _, error = run_here(capsys, tmp_path / content, clips / "style.flac", "-o", out)
+        assert code == 2 and error.count("\n") == 1 and out.read_text() == "old"
+    command = (clips / "content.wav", clips / "style.flac", "-o", out, "--method", "ltas_eq")
+    assert run_here(capsys, *command)[0] == 0 and sf.info(out).frames == 4 * RATE
+
+
+@pytest.mark.parametrize("suffix", ["wav", "mp3", "flac", "aiff"])
+@pytest.mark.parametrize("role", ["content", "style"])
+def test_a_file_that_is_cut_short_is_used_and_noted(clips, tmp_path, capfd, suffix, role):
+    cut = tmp_path / f"cut.{suffix}"
+    sf.write(cut, np.tile(chord(2.0, RATE, 196, 294), 3), RATE)
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    pair = (cut, clips / "style.flac") if role == "content" else (clips / "content.wav", cut)
+    out = tmp_path / "out.wav"
+    code, _, noted = run_here(capfd, *pair, "-o", out, "--method", "ltas_eq")
+    assert code == 0 and out.exists()
+    assert noted.startswith(f"audiostyle: note: {cut}: cut short (truncated): ends after ")
+    assert noted.endswith("s of the 6.0 s that its header promises\n") and noted.count("\n") == 1
+
+
+def test_channels_that_a_format_does_not_take_are_refused_before_any_work(
+    clips, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(transfer, "transfer_recording", lambda *a, **k: pytest.fail("worked"))
+    content = tmp_path / "surround.wav"
+    sf.write(content, np.repeat(chord(1.0, 44_100, 220)[:, None], 8, axis=1), 44_100)
+    code, _, error = run_here(
+        capsys, content, clips / "style.flac", "-o", tmp_path / "out.mp3", "--method", "ltas_eq"
+    )
+    assert code == 2 and "does not take 8 channels" in error and error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [content]
+
+
 @pytest.mark.parametrize("option", ["--strength", "--calibration", "--variance"])
 def test_shares_outside_their_range_are_refused(clips, tmp_path, option):
     result = audiostyle(

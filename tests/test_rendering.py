@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import warnings
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -154,7 +155,7 @@ def test_the_treble_keeps_its_energy(tmp_path, rate, sign):
     y, _ = result_of(tmp_path / "x.wav", 0.05 * x, rate, method)
     assert abs(db(power(y) / power(0.05 * x))) < 0.2
     edges = np.geomspace(11_025, min(rate / 2, 22_000), 6)
-    for low, high in [(11_025, rate / 2), *zip(edges[:-1], edges[1:], strict=True)]:
+    for low, high in [(11_025, rate / 2), *pairwise(edges)]:
         before, after = (power(band(z, rate, low, high)) for z in (0.05 * x, y[:, 0]))
         assert abs(db(after / before)) < 3, f"{low:.0f} to {high:.0f} Hz"
 
@@ -167,7 +168,7 @@ def test_blocks_give_what_one_pass_gives(tmp_path, monkeypatch, seconds):
     x = np.stack([music(seconds, 48_000), music(seconds, 48_000, 1)], axis=1)
     whole, _ = result_of(tmp_path / "x.wav", x, 48_000)
     monkeypatch.setattr(rendering, "BLOCK_SECONDS", 1.0)
-    pieces, result = result_of(tmp_path / "x.wav", x, 48_000)
+    pieces, _ = result_of(tmp_path / "x.wav", x, 48_000)
     assert pieces.shape == whole.shape == x.shape
     np.testing.assert_allclose(pieces, whole, atol=1e-5 * np.abs(whole).max())
     # 3.02 s: the last block is shorter than the margin and joined
@@ -354,7 +355,7 @@ def test_a_rate_that_a_format_does_not_take_is_said(
 ):
     x = np.repeat(tone(1000.0, 2.0, sample_rate=rate)[:, None], channels, axis=1)
     path = tmp_path / f"x.{suffix}"
-    with pytest.warns(AudioWarning, match=f"x.{suffix}: written at 48000 Hz, .{suffix} does not"):
+    with pytest.warns(AudioWarning, match=rf"x.{suffix}: written at 48000 Hz, .{suffix} does not"):
         audio.write_audio(path, x, sample_rate=rate)
     found, found_rate = sf.read(path, always_2d=True)
     assert found_rate == 48_000 and abs(len(found) - 96_000) <= 1
@@ -363,7 +364,7 @@ def test_a_rate_that_a_format_does_not_take_is_said(
 
 @pytest.mark.parametrize(("suffix", "channels"), [("mp3", 8), ("mp3", 3), ("flac", 9)])
 def test_channels_that_a_format_does_not_take_are_refused(tmp_path, suffix, channels):
-    with pytest.raises(AudioError, match=f"does not take {channels} channels .*write a .wav"):
+    with pytest.raises(AudioError, match=rf"does not take {channels} channels .*write a .wav"):
         audio.write_audio(tmp_path / f"x.{suffix}", np.zeros((9_000, channels)), sample_rate=44_100)
     assert list(tmp_path.iterdir()) == []
 
@@ -375,7 +376,7 @@ def test_a_file_that_arrived_short_is_refused(tmp_path, monkeypatch, suffix):
     path.write_text("old")
     write = sf.SoundFile.write
     monkeypatch.setattr(sf.SoundFile, "write", lambda self, x: write(self, x[: len(x) - 2000]))
-    with pytest.raises(AudioError, match="not written, 42100 of 44100 samples arrived .*full"):
+    with pytest.raises(AudioError, match=r"not written, 42100 of 44100 samples arrived .*full"):
         audio.write_audio(path, music(1.0), sample_rate=44_100)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
