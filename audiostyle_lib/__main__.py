@@ -3,47 +3,114 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
-USAGE_ERROR = 2
+from .config import choose_device
+from .errors import InputError
+
+USAGE_ERROR, INTERRUPTED, CLOSED_PIPE = 2, 130, 141  # as a shell counts SIGINT and SIGPIPE
+MAX_SEED = 2**31 - 1  # numpy takes 32 bits, and a course of several seeds counts on from it
 VOCODERS = ("gain", "content_phase", "griffin_lim", "pghi", "neural")  # vocode imports torch
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0 done, 1 failed, 2 bad input."""
-    arguments = _parser().parse_args(argv)
-    arguments.command = shlex.join(["audiostyle", *(sys.argv[1:] if argv is None else argv)])
+    """Run the command line and return its exit code: 0 done, 1 failed, 2 bad input.
+
+    What the user can mend is one line: an `InputError`, and what the system says of a file or of memory.
+    Any other exception is a mistake of the program and goes on as a traceback.
+    """
+    _prepare_streams()
     try:
-        return arguments.run(arguments) or 0
-    except (ValueError, FileNotFoundError) as error:
-        # AudioError, ConfigMismatchError and the like: the input is at fault, not the program
-        print(f"audiostyle: {error}", file=sys.stderr)
-        return USAGE_ERROR
+        try:
+            arguments = _parser().parse_args(argv)
+            arguments.command = shlex.join(["audiostyle", *(sys.argv[1:] if argv is None else argv)])
+            return arguments.run(arguments) or 0
+        finally:
+            _flush()
+    except BrokenPipeError:  # whoever read the output has seen enough, as of `audiostyle ... | head`
+        return CLOSED_PIPE
+    except InputError as error:
+        return _refused(str(error))
+    except OSError as error:
+        if error.errno is None:
+            raise
+        return _refused(_of_the_system(error))
+    except MemoryError:
+        return _refused("out of memory")
     except KeyboardInterrupt:
         print("audiostyle: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
+def _prepare_streams() -> None:
+    """Let standard output and error exist, and take any character whatever their encoding."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed, as by `>&-`: the next file would be opened in its place
+            setattr(sys, name, Path(os.devnull).open("w"))
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
-def _at_least(least: float, number: type, *, most: float | None = None):
+def _flush() -> None:
+    """Flush standard output here, where a closed pipe or a full disk can still be reported."""
+    try:
+        sys.stdout.flush()
+    except OSError:  # Python would flush once more at its end, and complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
+
+
+def _refused(text: str) -> int:
+    """Print `text` as one line, whatever the names in it hold."""
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    with suppress(BrokenPipeError):
+        print(f"audiostyle: {shown}", file=sys.stderr)
+    return USAGE_ERROR
+
+
+def _of_the_system(error: OSError) -> str:
+    reason = (error.strerror or type(error).__name__).lower()
+    return reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}"
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose refusals are one line, too."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.exit(_refused(f"{message} ({self.prog} --help lists the options)"))
+
+
+def _number(kind: type, least: float, most: float):
+    """A type of argument: an int or a float within limits, which NaN and infinity are not."""
+
     def parse(text: str):
-        value = number(text)
-        if not value >= least:  # NaN is not
-            raise argparse.ArgumentTypeError(f"{text} is not at least {least}")
-        if most is not None and value > most:
-            raise argparse.ArgumentTypeError(f"{text} is not at least {least} and at most {most}")
+        value = kind(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text} is not between {least} and {most}")
         return value
 
+    parse.__name__ = kind.__name__  # which argparse calls by name
     return parse
+
+
+_share = _number(float, 0, 1)
+_seed = _number(int, 0, MAX_SEED)
+_count = _number(int, 1, 1_000_000)
+
+
+def _device(text: str) -> str:
+    """A device that is there, or "auto", which a command resolves when it imports torch anyway."""
+    try:
+        return text if text == "auto" else choose_device(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _add_soundfonts(parser: argparse.ArgumentParser) -> None:
@@ -71,35 +138,37 @@ def _add_destination(parser: argparse.ArgumentParser, what: str) -> None:
 def _destination(arguments, shipped: Path) -> Path:
     """What `pretrain` writes: -o, or with --ship the shipped file or folder."""
     if (arguments.output is None) != arguments.ship:
-        raise ValueError("pretrain needs either -o, or --ship to overwrite the shipped weights")
+        raise InputError("pretrain needs either -o, or --ship to overwrite the shipped weights")
     if arguments.ship:
         return shipped
-    from .paths import PRETRAINED
+    from .paths import PRETRAINED, expanded
 
-    output = arguments.output.expanduser().resolve()
+    output = expanded(arguments.output)
     if PRETRAINED in (output, *output.parents):
-        raise ValueError(f"{output}: there lie the shipped weights, which only --ship overwrites")
+        raise InputError(f"{output}: there lie the shipped weights, which only --ship overwrites")
     return output
 
 
 def _model_file(arguments, shipped: Path) -> Path:
+    from .paths import check_writable
+
     output = _destination(arguments, shipped)
-    if output.suffix != ".safetensors" or not output.parent.is_dir():
-        raise ValueError(f"{output}: needs a folder that is there and a name in .safetensors")
-    return output
+    if output.suffix != ".safetensors":
+        raise InputError(f"{output}: the file name must end in .safetensors")
+    return check_writable(output)
 
 
 def _prepared(soundfonts: list[Path]) -> list[Path]:
     for file in soundfonts:
-        if not file.exists():
-            raise FileNotFoundError(f"no SoundFont at {file}")
+        if not (file.is_file() or file.is_dir()):
+            raise InputError(f"no SoundFont at {file}")
     from .bands import instruments
 
     return [instruments.prepare(file) for file in soundfonts]
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="audiostyle", description=__doc__)
+    parser = _Parser(prog="audiostyle", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     p = commands.add_parser("transfer", help="CONTENT's notes in the sound of STYLE")
@@ -132,17 +201,17 @@ def _parser() -> argparse.ArgumentParser:
         help="with learned: how far to raise the variation over time, which the network makes too "
         "small, to that of STYLE (default 0.15)",
     )  # fmt: skip
-    p.add_argument("--device", default="auto", help="cpu, cuda, or auto (default)")
+    p.add_argument("--device", type=_device, default="auto", help="cpu, cuda, or auto (default)")
     p.set_defaults(run=_transfer)
 
     p = commands.add_parser("data", help="render bands or pairs, look for gtzan, or check a folder")
     p.add_argument("what", choices=("bands", "gtzan", "check", "pairs"))
     p.add_argument("folder", type=Path, nargs="?", help="to check, or for the pairs")
     p.add_argument("--profile", default="quick")
-    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--seed", type=_seed, default=0)
     p.add_argument("--shard", type=_shard, default=(1, 1), metavar="I/N", help="one of N parts")
     p.add_argument(
-        "--groups", type=_at_least(1, int), default=600, help="of 16 pairs, in all parts"
+        "--groups", type=_count, default=600, help="of 16 pairs, in all parts"
     )
     p.add_argument(
         "--split", default="train", choices=("train", "valid", "test"), help="of the pairs"
@@ -153,16 +222,16 @@ def _parser() -> argparse.ArgumentParser:
     p = commands.add_parser("reproduce", help="run the notebooks that are not up to date")
     p.add_argument("--profile", default="quick")
     p.add_argument("--corpus", default="auto", choices=("auto", "bands", "gtzan"))
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--device", default="auto")
+    p.add_argument("--seed", type=_seed, default=0)
+    p.add_argument("--device", type=_device, default="auto")
     p.add_argument("--only", nargs="+", metavar="NN", help="these notebooks and what they need")
-    p.add_argument("--cores", type=int, default=os.cpu_count() or 1)
+    p.add_argument("--cores", type=_number(int, 1, 1024), default=os.cpu_count() or 1)
     p.add_argument(
         "--store", action="store_true",
         help="make the run the reference: figures/<profile>-<corpus>, notebooks/ and the README's table",
     )  # fmt: skip
     p.add_argument(
-        "--rehearse", type=_at_least(2, int), metavar="STEPS",
+        "--rehearse", type=_number(int, 2, 1_000_000), metavar="STEPS",
         help="cut every training to so many steps and say what the whole run would take",
     )  # fmt: skip
     p.set_defaults(run=_reproduce)
@@ -181,17 +250,17 @@ def _parser() -> argparse.ArgumentParser:
     p = commands.add_parser("bench", help="speed beside librosa and torchaudio, in one run")
     p.add_argument("clip", type=Path, nargs="?", help="an audio file; a clip of bands if left out")
     p.add_argument(
-        "--seconds", type=_at_least(0.5, float, most=600), default=30.0,
+        "--seconds", type=_number(float, 0.5, 600), default=30.0,
         help="the clip is repeated or cut to that",
     )  # fmt: skip
-    p.add_argument("--repeats", type=_at_least(1, int), default=3)
-    p.add_argument("--threads", type=_at_least(1, int), default=1, help="of torch, BLAS and numba")
+    p.add_argument("--repeats", type=_number(int, 1, 1000), default=3)
+    p.add_argument("--threads", type=_number(int, 1, 1024), default=1, help="of torch, BLAS and numba")
     p.add_argument("--grow", action="store_true", help="also 10 and 100 clips, and up to an hour")
     p.add_argument("-o", "--output", type=Path, help="JSON file to write")
     p.add_argument(
         "--store", action="store_true", help="write figures/speed.json and README's table"
     )
-    p.add_argument("--device", default="cpu", help="cuda: large batches on the GPU, instead")
+    p.add_argument("--device", type=_device, default="cpu", help="cuda: large batches on the GPU, instead")
     p.set_defaults(run=_bench)
 
     p = commands.add_parser("benchmark", help="methods side by side on held-out triplets")
@@ -204,20 +273,20 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     p.add_argument("--table", type=Path, help="score files: CSV of content, style, truth, output")
     p.add_argument("-o", "--output", type=Path, help="benchmark.json to write")
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--device", default="auto")
+    p.add_argument("--seed", type=_seed, default=0)
+    p.add_argument("--device", type=_device, default="auto")
     p.set_defaults(run=_benchmark)
 
     p = commands.add_parser("pretrain", help="train the models that transfer uses, on bands only")
     models = p.add_subparsers(required=True, metavar="MODEL")
     m = models.add_parser("transfer", help="the recombination")
-    m.add_argument("--groups", type=_at_least(1, int), default=240, help="of 16 paired renderings")
-    m.add_argument("--steps", type=_at_least(1, int), default=1500, help="of regression")
+    m.add_argument("--groups", type=_count, default=240, help="of 16 paired renderings")
+    m.add_argument("--steps", type=_count, default=1500, help="of regression")
     m.add_argument(
-        "--adversarial-steps", type=_at_least(0, int), default=0,
+        "--adversarial-steps", type=_number(int, 0, 1_000_000), default=0,
         help="then, from its weights, against a discriminator",
     )  # fmt: skip
-    m.add_argument("--batch-size", type=_at_least(1, int), default=16)
+    m.add_argument("--batch-size", type=_count, default=16)
     m.add_argument(
         "--channels", type=int, default=320, choices=(64, 128, 192, 256, 320),
         help="width of the network",
@@ -233,23 +302,23 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     _add_destination(m, "a .safetensors")
     _add_soundfonts(m)
-    m.add_argument("--seed", type=int, default=1)
-    m.add_argument("--device", default="auto")
+    m.add_argument("--seed", type=_seed, default=1)
+    m.add_argument("--device", type=_device, default="auto")
     m.set_defaults(run=_pretrain_transfer)
     m = models.add_parser("judges", help="the genre and timbre judges of the benchmark")
-    m.add_argument("--groups", type=_at_least(1, int), default=240, help="of 16 paired renderings")
-    m.add_argument("--steps", type=_at_least(1, int), default=1_000)
+    m.add_argument("--groups", type=_count, default=240, help="of 16 paired renderings")
+    m.add_argument("--steps", type=_count, default=1_000)
     _add_destination(m, "folder of three .safetensors")
     _add_soundfonts(m)
-    m.add_argument("--seed", type=int, default=2)
-    m.add_argument("--device", default="auto")
+    m.add_argument("--seed", type=_seed, default=2)
+    m.add_argument("--device", type=_device, default="auto")
     m.set_defaults(run=_pretrain_judges)
     m = models.add_parser("vocoder", help="log-mel to magnitudes")
     m.add_argument("--profile", default="long", help="whose corpus it hears")
-    m.add_argument("--steps", type=_at_least(1, int), default=8_000)
+    m.add_argument("--steps", type=_count, default=8_000)
     _add_destination(m, "a .safetensors")
-    m.add_argument("--seed", type=int, default=0)
-    m.add_argument("--device", default="auto")
+    m.add_argument("--seed", type=_seed, default=0)
+    m.add_argument("--device", type=_device, default="auto")
     m.set_defaults(run=_pretrain_vocoder)
     return parser
 
@@ -268,7 +337,7 @@ def _transfer(arguments) -> None:
     options = {"calibration": arguments.calibration, "variance": arguments.variance}
     corrections = {name: value for name, value in options.items() if value is not None}
     if corrections and arguments.method != "learned":
-        raise ValueError(f"--{next(iter(corrections))} is a correction of --method learned only")
+        raise InputError(f"--{next(iter(corrections))} is a correction of --method learned only")
     output = audio.check_writable(arguments.output)
     content, style = audio.read_audio(arguments.content), audio.read_audio(arguments.style)
     # Only now, so that bad input is refused in a moment: torch takes seconds to import.
@@ -299,7 +368,7 @@ def _data(arguments) -> None:
 
     if arguments.what == "check":
         if arguments.folder is None:
-            raise ValueError("data check needs a folder")
+            raise InputError("data check needs a folder")
         print(corpora.describe(corpora.read_folder(arguments.folder, name=arguments.folder.name)))
         return
     if arguments.what == "pairs":
@@ -319,7 +388,7 @@ def _data(arguments) -> None:
 
 def _rendered_pairs(arguments) -> Path:
     if arguments.folder is None:
-        raise ValueError("data pairs needs a folder to write to")
+        raise InputError("data pairs needs a folder to write to")
     from . import config as cfg
     from .bands import shards
 
@@ -335,7 +404,7 @@ def _rendered_part(arguments) -> None:
     from . import config as cfg
 
     if arguments.what != "bands":
-        raise ValueError(
+        raise InputError(
             f"--shard is for what is rendered, bands and pairs, not for {arguments.what}"
         )
     profile = cfg.profile(arguments.profile)
@@ -356,7 +425,7 @@ def _reproduce(arguments) -> int:
     corpus = corpora.resolve(arguments.corpus)
     if arguments.rehearse:
         if arguments.store:
-            raise ValueError("a rehearsal is no run to --store")
+            raise InputError("a rehearsal is no run to --store")
         os.environ["AUDIOSTYLE_REHEARSE"] = str(arguments.rehearse)
         os.environ["AUDIOSTYLE_FIGURES"] = str(paths.runs() / "rehearsal")
     code = pipeline.reproduce(
@@ -394,23 +463,28 @@ def _bench(arguments) -> None:
     import numpy as np
 
     from . import config as cfg
-    from .bands import lattice
-    from .course import speed
+    from . import paths
     from .signal import audio
 
+    if arguments.device != "cpu" and (arguments.store or arguments.grow or arguments.clip):
+        raise InputError(
+            "a clip, --grow and --store are for the CPU: with --device write to -o FILE"
+        )
+    if arguments.output is not None:
+        paths.check_writable(arguments.output)
+    if arguments.store:
+        paths.require_checkout("bench --store")
+    clip = None if arguments.clip is None else audio.read_audio(arguments.clip)
+    from .bands import lattice  # only now: torch takes seconds to import
+    from .course import speed
+
     if arguments.device != "cpu":
-        if arguments.store or arguments.grow or arguments.clip:
-            raise ValueError(
-                "a clip, --grow and --store are for the CPU: with --device write to -o FILE"
-            )
         rows = speed.run_on(arguments.device, cfg.AudioConfig(), repeats=arguments.repeats)
         if arguments.output is not None:
             speed.write(arguments.output, rows, threads=arguments.threads)
         return
-    if arguments.clip is None:
+    if clip is None:
         clip = next(iter(lattice.triplets(1, split="test", seed=0, per_group=1))).content
-    else:
-        clip = audio.read_audio(arguments.clip)
     config = cfg.AudioConfig()
     speed.set_threads(arguments.threads)
     print(f"threads of torch, BLAS and numba each: {arguments.threads}\n{speed.HEADER}")
@@ -485,7 +559,7 @@ def _pretrain_judges(arguments) -> None:
 
     folder = _destination(arguments, PRETRAINED)
     if not folder.parent.is_dir() or folder.is_file():
-        raise ValueError(f"{folder}: needs to be a folder, in one that is there")
+        raise InputError(f"{folder}: needs to be a folder, in one that is there")
     folder.mkdir(exist_ok=True)
     from . import bands
     from . import config as cfg

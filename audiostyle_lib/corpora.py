@@ -21,6 +21,7 @@ import numpy as np
 from . import bands, paths
 from .bands.corpus import read_manifest
 from .config import AudioConfig, Profile
+from .errors import InputError
 from .signal import audio
 
 if TYPE_CHECKING:
@@ -123,14 +124,14 @@ def find_root(folder: str | Path) -> Path:
 
     Raises
     ------
-    FileNotFoundError
+    InputError
         If neither `folder` nor one of the known layouts below it holds a genre folder.
     """
     for layout in LAYOUTS:
         root = Path(folder) / layout
         if any((root / genre).is_dir() for genre in GENRES):
             return root
-    raise FileNotFoundError(
+    raise InputError(
         f"{folder}: no genre folder ({', '.join(GENRES[:3])}, ...) here or in "
         f"{', '.join(LAYOUTS[1:])}"
     )
@@ -325,9 +326,8 @@ def read_folder(
 
     Raises
     ------
-    FileNotFoundError
+    InputError
         If there is no genre folder.
-    ValueError
         If the manifest has no entry for a file.
     """
     root = find_root(folder)
@@ -347,7 +347,7 @@ def _split_as_in(manifest: dict, tracks: list[Track], root: Path) -> list[Track]
     files = [f"{track.genre}/{track.path.name}" for track in tracks]
     unknown = [file for file in files if file not in split_of]
     if unknown:
-        raise ValueError(f"{root / 'manifest.json'} has no entry for {unknown[0]}")
+        raise InputError(f"{root / 'manifest.json'} has no entry for {unknown[0]}")
     return [replace(t, split=split_of[f]) for t, f in zip(tracks, files, strict=True)]
 
 
@@ -379,7 +379,7 @@ def resolve(corpus: str) -> str:
     if corpus == "auto":
         return "gtzan" if paths.gtzan() else "bands"
     if corpus not in ("bands", "gtzan"):
-        raise ValueError(f"unknown corpus {corpus!r}: choose bands, gtzan or auto")
+        raise InputError(f"unknown corpus {corpus!r}: choose bands, gtzan or auto")
     return corpus
 
 
@@ -388,7 +388,7 @@ def _folder(corpus: str, profile: Profile, seed: int) -> Path:
         return bands_folder(profile, seed=seed)
     folder = paths.gtzan()
     if folder is None:
-        raise FileNotFoundError(
+        raise InputError(
             f"no GTZAN at {paths.data() / 'gtzan'}. It cannot be shipped (it has no licence): put the "
             "folder with the ten genre folders there, or set AUDIOSTYLE_GTZAN to it"
         )
@@ -463,10 +463,8 @@ def open_corpus(
 
     Raises
     ------
-    ValueError
-        If the corpus is another.
-    FileNotFoundError
-        If it is GTZAN and not there.
+    InputError
+        If the corpus is another, or GTZAN and not there.
     """
     corpus = resolve(corpus)
     folder = _folder(corpus, profile, seed)

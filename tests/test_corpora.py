@@ -61,7 +61,7 @@ def test_every_layout_and_format_is_found(tmp_path, tone, layout, suffix):
 
 def test_folder_without_genres_is_refused_by_name(tmp_path):
     (tmp_path / "polka").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"no genre folder \(blues, classical, country"):
+    with pytest.raises(InputError, match=r"no genre folder \(blues, classical, country"):
         corpora.scan(tmp_path)
 
 
@@ -348,7 +348,7 @@ def test_auto_takes_gtzan_where_it_is(tmp_path, monkeypatch, tone):
     monkeypatch.delenv("AUDIOSTYLE_GTZAN", raising=False)
     monkeypatch.setenv("AUDIOSTYLE_DATA", str(tmp_path))
     assert corpora.resolve("auto") == "bands"
-    with pytest.raises(FileNotFoundError, match=r"no GTZAN at .*AUDIOSTYLE_GTZAN"):
+    with pytest.raises(InputError, match=r"no GTZAN at .*AUDIOSTYLE_GTZAN"):
         corpora.open_corpus("gtzan", profile=cfg.profile("smoke"))
     for number in range(6):
         put(tmp_path / "gtzan" / "genres", "pop", number, tone(400 + number, 0.3))

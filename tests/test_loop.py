@@ -399,7 +399,7 @@ def test_other_front_end_is_refused_by_name(tmp_path):
 
 
 def test_missing_checkpoint_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*nowhere"):
+    with pytest.raises(InputError, match=r"no checkpoint at .*nowhere"):
         checkpoint.load_model(tmp_path / "nowhere.safetensors", build=Small, config=AudioConfig())
 
 

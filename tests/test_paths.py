@@ -64,7 +64,7 @@ def test_named_gtzan_that_is_no_folder_raises(kind, monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("AUDIOSTYLE_DATA", str(tmp_path))
     monkeypatch.setenv("AUDIOSTYLE_GTZAN", str(tmp_path / kind))
-    with pytest.raises(FileNotFoundError, match=f"AUDIOSTYLE_GTZAN .*{kind}"):
+    with pytest.raises(InputError, match=f"AUDIOSTYLE_GTZAN .*{kind}"):
         paths.gtzan()
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from .. import paths
 from ..config import AudioConfig
+from ..errors import InputError
 from . import genres, soundfont, synth
 from .genres import DRUMS, GENRE_TABLE, TRAIN_PROGRAMS
 from .synth import Note, Part, synthesize
@@ -138,12 +139,12 @@ def prepare(source: Path) -> Path:
 
     Raises
     ------
-    ValueError
+    InputError
         If `source` is neither.
     """
     if source.is_dir():
         if not (source / FAULTS).is_file():
-            raise ValueError(f"{source}: not a folder made from a SoundFont")
+            raise InputError(f"{source}: not a folder made from a SoundFont")
         return source
     data = source.read_bytes()
     made_by = (soundfont, genres, synth, sys.modules[__name__])
@@ -157,6 +158,6 @@ def prepare(source: Path) -> Path:
         try:
             _extract_all(data, partial)
         except ValueError as error:
-            raise ValueError(f"{source}: {error}") from None
+            raise InputError(f"{source}: {error}") from None
         partial.rename(target)
     return target

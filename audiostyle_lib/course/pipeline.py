@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from .. import paths
+from ..errors import InputError
 from . import prose, report
 from .run import read_run, write_metrics
 
@@ -164,7 +165,7 @@ def reproduce(
 
     Raises
     ------
-    ValueError
+    InputError
         If there is no notebook of such a name or number.
     """
     targets = [_named(text) for text in only or ["11_report"]]
@@ -239,7 +240,7 @@ def _compile_librosa() -> None:
 def _named(text: str) -> str:
     matches = [name for name in DEPENDS if name == text or name.split("_")[0] == text.zfill(2)]
     if not matches:
-        raise ValueError(f"no notebook {text!r}: choose one of {', '.join(DEPENDS)}")
+        raise InputError(f"no notebook {text!r}: choose one of {', '.join(DEPENDS)}")
     return matches[0]
 
 

@@ -193,7 +193,7 @@ def write(folder: Path) -> Path:
 
     Raises
     ------
-    FileNotFoundError
+    InputError
         If `folder` holds no metrics.
     """
     run = read_run(folder)

@@ -26,6 +26,7 @@ from .. import transfer, vocoding
 from ..bands import lattice
 from ..config import AudioConfig
 from ..corpora import Corpus, read_clip
+from ..errors import InputError
 from ..models.recombine import GainTransfer, StyleCode
 from ..paths import written_beside
 from ..signal import audio, features
@@ -392,14 +393,14 @@ def chosen(named: dict[str, Method], names: Sequence[str] | None) -> dict[str, M
 
     Raises
     ------
-    ValueError
+    InputError
         For a name that is not there; says which are.
     """
     if names is None:
         return named
     unknown = [name for name in names if name not in named]
     if unknown:
-        raise ValueError(f"unknown method {unknown[0]!r}: choose among {', '.join(named)}")
+        raise InputError(f"unknown method {unknown[0]!r}: choose among {', '.join(named)}")
     return {name: named[name] for name in names}
 
 
