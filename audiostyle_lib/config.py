@@ -102,7 +102,7 @@ def profile(name: str) -> Profile:
 
 def rehearsed_steps() -> int:
     """Most steps of anything that is fitted in a rehearsal (``AUDIOSTYLE_REHEARSE``); 0 if it is none."""
-    steps = os.environ.get("AUDIOSTYLE_REHEARSE", "0")
+    steps = os.environ.get("AUDIOSTYLE_REHEARSE") or "0"
     if not steps.isdecimal():
         raise InputError(f"AUDIOSTYLE_REHEARSE is {steps!r}, wanted a number of steps")
     return int(steps)

@@ -18,6 +18,7 @@ from torchaudio.datasets import gtzan as torchaudio_gtzan
 from audiostyle_lib import config as cfg
 from audiostyle_lib import corpora
 from audiostyle_lib.corpora import GENRES, Track
+from audiostyle_lib.errors import InputError
 from audiostyle_lib.signal import audio
 
 RATE = 22_050

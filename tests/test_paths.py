@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from audiostyle_lib import paths
+from audiostyle_lib.errors import InputError
 
 OVERRIDES = [
     ("AUDIOSTYLE_DATA", paths.data, "data"),

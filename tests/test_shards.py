@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from audiostyle_lib import bands
 from audiostyle_lib.__main__ import main
 from audiostyle_lib.bands import lattice, shards
+from audiostyle_lib.errors import InputError
 
 PAIRS = {"n_groups": 3, "split": "train", "seed": 5}
 
