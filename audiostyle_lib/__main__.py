@@ -29,18 +29,16 @@ def main(argv: list[str] | None = None) -> int:
     try:
         try:
             arguments = _parser().parse_args(argv)
-            arguments.command = shlex.join(["audiostyle", *(sys.argv[1:] if argv is None else argv)])
+            arguments.command = shlex.join(
+                ["audiostyle", *(sys.argv[1:] if argv is None else argv)]
+            )
             return arguments.run(arguments) or 0
         finally:
             _flush()
-    except BrokenPipeError:  # whoever read the output has seen enough, as of `audiostyle ... | head`
-        return CLOSED_PIPE
-    except InputError as error:
-        return _refused(str(error))
-    except OSError as error:
-        if error.errno is None:
-            raise
-        return _refused(_of_the_system(error))
+    except BrokenPipeError:
+        return CLOSED_PIPE  # whoever read the output has seen enough, as of `audiostyle ... | head`
+    except (InputError, OSError) as error:
+        return _refused(_reason(error))
     except MemoryError:
         return _refused("out of memory")
     except KeyboardInterrupt:
@@ -53,7 +51,7 @@ def _prepare_streams() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed, as by `>&-`: the next file would be opened in its place
-            setattr(sys, name, Path(os.devnull).open("w"))
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115, for as long as we run
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
@@ -67,17 +65,26 @@ def _flush() -> None:
         raise
 
 
-def _refused(text: str) -> int:
-    """Print `text` as one line, whatever the names in it hold."""
-    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-    with suppress(BrokenPipeError):
-        print(f"audiostyle: {shown}", file=sys.stderr)
-    return USAGE_ERROR
-
-
-def _of_the_system(error: OSError) -> str:
+def _reason(error: InputError | OSError) -> str:
+    """What is wrong, in one line; an `OSError` that no system call made is raised again."""
+    if not isinstance(error, OSError):
+        return str(error)
+    if error.errno is None:
+        raise error
     reason = (error.strerror or type(error).__name__).lower()
     return reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}"
+
+
+def _complain(text: str) -> None:
+    """Print `text` as one line on stderr, whatever the names in it hold."""
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    print(f"audiostyle: {shown}", file=sys.stderr, flush=True)
+
+
+def _refused(text: str) -> int:
+    with suppress(BrokenPipeError):
+        _complain(text)
+    return USAGE_ERROR
 
 
 class _Parser(argparse.ArgumentParser):
@@ -210,9 +217,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--profile", default="quick")
     p.add_argument("--seed", type=_seed, default=0)
     p.add_argument("--shard", type=_shard, default=(1, 1), metavar="I/N", help="one of N parts")
-    p.add_argument(
-        "--groups", type=_count, default=600, help="of 16 pairs, in all parts"
-    )
+    p.add_argument("--groups", type=_count, default=600, help="of 16 pairs, in all parts")
     p.add_argument(
         "--split", default="train", choices=("train", "valid", "test"), help="of the pairs"
     )
@@ -254,13 +259,17 @@ def _parser() -> argparse.ArgumentParser:
         help="the clip is repeated or cut to that",
     )  # fmt: skip
     p.add_argument("--repeats", type=_number(int, 1, 1000), default=3)
-    p.add_argument("--threads", type=_number(int, 1, 1024), default=1, help="of torch, BLAS and numba")
+    p.add_argument(
+        "--threads", type=_number(int, 1, 1024), default=1, help="of torch, BLAS and numba"
+    )
     p.add_argument("--grow", action="store_true", help="also 10 and 100 clips, and up to an hour")
     p.add_argument("-o", "--output", type=Path, help="JSON file to write")
     p.add_argument(
         "--store", action="store_true", help="write figures/speed.json and README's table"
     )
-    p.add_argument("--device", type=_device, default="cpu", help="cuda: large batches on the GPU, instead")
+    p.add_argument(
+        "--device", type=_device, default="cpu", help="cuda: large batches on the GPU, instead"
+    )
     p.set_defaults(run=_bench)
 
     p = commands.add_parser("benchmark", help="methods side by side on held-out triplets")
@@ -271,7 +280,11 @@ def _parser() -> argparse.ArgumentParser:
         "--model", type=Path, nargs="+", default=[], metavar="FILE", dest="models",
         help="weights of `pretrain transfer -o` to score beside the pretrained ones",
     )  # fmt: skip
-    p.add_argument("--table", type=Path, help="score files: CSV of content, style, truth, output")
+    p.add_argument(
+        "--table", type=Path, metavar="CSV",
+        help="score files instead: one row each, with the columns content, style, output and, where it "
+        "is known, truth; paths are relative to the table",
+    )  # fmt: skip
     p.add_argument("-o", "--output", type=Path, help="benchmark.json to write")
     p.add_argument("--seed", type=_seed, default=0)
     p.add_argument("--device", type=_device, default="auto")
@@ -496,28 +509,59 @@ def _bench(arguments) -> None:
         speed.store(rows, threads=arguments.threads)
 
 
-def _benchmark(arguments) -> None:
+def _benchmark(arguments) -> int:
     from . import config as cfg
-    from .evaluation import benchmark
+    from . import paths
 
-    config, device = cfg.AudioConfig(), cfg.choose_device(arguments.device)
-    made = _tables_of_files if arguments.table is not None else _tables_of_methods
-    tables = made(arguments, config, device)
-    for split, table in tables.items():
-        print(f"{split}\n{benchmark.describe(table)}\n")
+    facts = {"profile": arguments.profile, "seed": arguments.seed}
+    facts["peer_iterations"] = cfg.profile(arguments.profile).peer_iterations
     if arguments.output is not None:
-        facts = {"profile": arguments.profile, "seed": arguments.seed, "device": device}
-        facts["peer_iterations"] = cfg.profile(arguments.profile).peer_iterations
+        paths.check_writable(arguments.output)
+    from .evaluation import benchmark  # only now: torch takes seconds to import
+
+    config, device = cfg.AudioConfig(), choose_device(arguments.device)
+    facts["device"] = device
+    if arguments.table is not None:
+        tables, code = _table_of_files(arguments.table, config, device, facts)
+    else:
+        tables, code = _tables_of_methods(arguments, config, device), 0
+    if tables and arguments.output is not None:
         benchmark.write(arguments.output, tables, facts)
+    for split, table in tables.items():  # last, as printing can fail
+        print(f"{split}\n{benchmark.describe(table)}\n")
+    return code
 
 
-def _tables_of_files(arguments, config, device: str) -> dict:
-    from .evaluation import benchmark, judges
+def _table_of_files(path: Path, config, device: str, facts: dict) -> tuple[dict, int]:
+    """Score the rows of a table of files one by one: the table and an exit code.
 
-    items, outputs = benchmark.from_csv(arguments.table, config)
+    A row that cannot be scored is said on stderr. `facts` gets the line of each item, and the lines that
+    failed with their reasons. An interruption ends the scoring, not the writing.
+    """
+    from .evaluation import benchmark, judges, tables
+
+    rows = tables.read_rows(path)
     panel = judges.load(config, device)
-    pairs = zip(outputs, items, strict=True)
-    return {"files": {"output": [benchmark.score(y, item, panel, config) for y, item in pairs]}}
+    progress = _progress("rows scored") if len(rows) > 10 else None
+    scored, failed, lines = [], [], {}
+    facts |= {"table": str(path), "lines": (at := []), "failed": failed}
+    for done, row in enumerate(rows, start=1):
+        try:
+            item, output = benchmark.read_files(row, config)
+            scored.append(benchmark.score(output, item, panel, config))
+            at.append(row.line)
+            same = lines.setdefault(tuple(row.cells.values()), row.line)
+            if same != row.line:
+                _complain(f"{row}: the same files as in line {same}, which count twice")
+        except (InputError, OSError) as error:
+            reason = _reason(error)
+            failed.append({"line": row.line, "reason": reason})
+            _complain(f"{row}: {reason}")
+        if progress is not None:
+            progress(done, len(rows))
+    if not scored:
+        return {}, USAGE_ERROR
+    return {"files": {"output": scored}}, 1 if failed else 0
 
 
 def _tables_of_methods(arguments, config, device: str) -> dict:

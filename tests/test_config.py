@@ -99,7 +99,7 @@ def test_auto_device_follows_the_machine_with_a_gpu(two_gpus):
     assert [cfg.choose_device(d) for d in ("auto", "cpu", "cuda", "cuda:1")] == [
         "cuda", "cpu", "cuda", "cuda:1",
     ]  # fmt: skip
-    with pytest.raises(InputError, match="'cuda:2' here: there are auto, cpu, cuda:0, cuda:1$"):
+    with pytest.raises(InputError, match=r"'cuda:2' here: there are auto, cpu, cuda:0, cuda:1$"):
         cfg.choose_device("cuda:2")
 
 
@@ -110,7 +110,9 @@ def test_auto_device_follows_the_machine_without_a_gpu(no_gpu):
             cfg.choose_device(absent)
 
 
-@pytest.mark.parametrize("device", ["", "tpu", "CPU", "cpu:0", "cuda:", "cuda:-1", "cuda:1:2", "cudax"])
+@pytest.mark.parametrize(
+    "device", ["", "tpu", "CPU", "cpu:0", "cuda:", "cuda:-1", "cuda:1:2", "cudax"]
+)
 def test_what_is_no_device_is_refused(two_gpus, device):
     with pytest.raises(InputError, match="choose auto, cpu, cuda or cuda:N"):
         cfg.choose_device(device)

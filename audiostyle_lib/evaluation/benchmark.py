@@ -11,7 +11,6 @@ Used by ``audiostyle benchmark`` and ``notebooks/09_evaluation.ipynb``; `oracle`
 
 from __future__ import annotations
 
-import csv
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -30,7 +29,7 @@ from ..errors import InputError
 from ..models.recombine import GainTransfer, StyleCode
 from ..paths import written_beside
 from ..signal import audio, features
-from . import metrics, peers
+from . import metrics, peers, tables
 from .judges import Judges
 
 UNPAIRED = 0  # in place of a tier
@@ -212,63 +211,34 @@ def unpaired(
     return items
 
 
-def from_csv(path: Path, config: AudioConfig) -> tuple[list[lattice.Triplet], list[Waveform]]:
-    """Items and outputs from a table of files with the columns content, style, truth, output.
+def read_files(row: tables.Row, config: AudioConfig) -> tuple[lattice.Triplet, Waveform]:
+    """Read the files of one row of a table: an item and an output to be scored.
 
     Parameters
     ----------
-    path : Path
-        Comma-separated, UTF-8, with a header. Files are relative to the table's folder; `truth` may be
-        empty.
+    row : tables.Row
     config : AudioConfig
 
     Returns
     -------
-    items : list of lattice.Triplet
-        Without notes and genres, so columns that need them stay empty.
-    outputs : list of np.ndarray [shape=(n_samples,)]
-        To be scored, one an item.
+    item : lattice.Triplet
+        Without notes and genres, so columns that need them stay empty; without a truth where the table
+        names none.
+    output : np.ndarray [shape=(n_samples,)]
 
     Raises
     ------
-    ValueError
-        If the table cannot be read, a column or a cell is missing, or there are no rows.
+    InputError
+        If a cell is empty or its file cannot be used.
     """
-
-    def read(name: str) -> Waveform:
-        return audio.read_audio(path.parent / name, config=config)
-
-    items, outputs = [], []
-    for row in _rows(path):
-        truth = read(row["truth"]) if row.get("truth") else None
-        content = read(row["content"])
-        onsets = metrics.detected_onsets(content if truth is None else truth, config)
-        tier = UNPAIRED if truth is None else 2
-        items.append(
-            lattice.Triplet(content, read(row["style"]), truth, "", "", tier, None, onsets)
-        )
-        outputs.append(read(row["output"]))
-    return items, outputs
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    """Rows of a table, but for those without any cell."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()  # spreadsheets write a mark first
-    except (IsADirectoryError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a table in UTF-8 ({error})") from None
-    reader = csv.DictReader(lines, skipinitialspace=True)
-    rows = [(reader.line_num, row) for row in reader if any(row.values())]
-    wanted = ("content", "style", "output")
-    if not rows or not set(wanted) <= set(reader.fieldnames):
-        raise ValueError(
-            f"{path}: needs a header with content, style, output (and truth), and rows"
-        )
-    for line, row in rows:
-        for name in wanted:
-            if not row[name]:
-                raise ValueError(f"{path}: no {name} in line {line}")
-    return [row for _, row in rows]
+    names = [*tables.WANTED, *(name for name in tables.OPTIONAL if row.cells[name])]
+    files = {name: row.file(name) for name in names}
+    clips = {name: audio.read_audio(file, config=config) for name, file in files.items()}
+    truth = clips.get("truth")
+    onsets = metrics.detected_onsets(clips["content"] if truth is None else truth, config)
+    tier = UNPAIRED if truth is None else 2
+    item = lattice.Triplet(clips["content"], clips["style"], truth, "", "", tier, None, onsets)
+    return item, clips["output"]
 
 
 # Methods ------------------------------------------------------------------------------------------
