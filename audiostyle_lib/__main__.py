@@ -130,7 +130,8 @@ def _add_soundfonts(parser: argparse.ArgumentParser) -> None:
 def _shard(text: str) -> tuple[int, int]:
     """Part 3 of 16 from "3/16"."""
     index, _, count = text.partition("/")
-    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+    numbers = index.isdecimal() and count.isdecimal() and len(count) <= 5  # as in names of parts
+    if not (numbers and 1 <= int(index) <= int(count)):
         raise argparse.ArgumentTypeError(f"{text} is no part such as 1/16 to 16/16")
     return int(index), int(count)
 
@@ -521,50 +522,58 @@ def _benchmark(arguments) -> int:
 
     config, device = cfg.AudioConfig(), choose_device(arguments.device)
     facts["device"] = device
-    if arguments.table is not None:
-        tables, code = _table_of_files(arguments.table, config, device, facts)
-    else:
-        tables, code = _tables_of_methods(arguments, config, device), 0
-    if tables and arguments.output is not None:
-        benchmark.write(arguments.output, tables, facts)
+    tables, code = {}, 0
+    try:
+        if arguments.table is not None:
+            code = _score_files(arguments.table, config, device, tables, facts)
+        else:
+            for split, table in _tables_of_methods(arguments, config, device):
+                tables[split] = table
+    finally:  # also what was scored before an interruption
+        if tables and arguments.output is not None:
+            benchmark.write(arguments.output, tables, facts)
     for split, table in tables.items():  # last, as printing can fail
         print(f"{split}\n{benchmark.describe(table)}\n")
     return code
 
 
-def _table_of_files(path: Path, config, device: str, facts: dict) -> tuple[dict, int]:
-    """Score the rows of a table of files one by one: the table and an exit code.
+def _score_files(path: Path, config, device: str, tables: dict, facts: dict) -> int:
+    """Score the rows of a table of files one by one, into `tables`, and return the exit code.
 
     A row that cannot be scored is said on stderr. `facts` gets the line of each item, and the lines that
-    failed with their reasons. An interruption ends the scoring, not the writing.
+    failed with their reasons.
     """
-    from .evaluation import benchmark, judges, tables
+    from .evaluation import benchmark, judges
+    from .evaluation.tables import read_rows
 
-    rows = tables.read_rows(path)
+    rows = read_rows(path)
     panel = judges.load(config, device)
     progress = _progress("rows scored") if len(rows) > 10 else None
-    scored, failed, lines = [], [], {}
-    facts |= {"table": str(path), "lines": (at := []), "failed": failed}
+    scored, failed, lines, first = [], [], [], {}
+    facts |= {"table": str(path), "lines": lines, "failed": failed}
     for done, row in enumerate(rows, start=1):
         try:
             item, output = benchmark.read_files(row, config)
             scored.append(benchmark.score(output, item, panel, config))
-            at.append(row.line)
-            same = lines.setdefault(tuple(row.cells.values()), row.line)
-            if same != row.line:
-                _complain(f"{row}: the same files as in line {same}, which count twice")
         except (InputError, OSError) as error:
             reason = _reason(error)
             failed.append({"line": row.line, "reason": reason})
             _complain(f"{row}: {reason}")
+        else:
+            tables["files"] = {"output": scored}
+            lines.append(row.line)
+            same = first.setdefault(tuple(row.cells.values()), row.line)
+            if same != row.line:
+                _complain(f"{row}: the same files as in line {same}, which count twice")
         if progress is not None:
             progress(done, len(rows))
     if not scored:
-        return {}, USAGE_ERROR
-    return {"files": {"output": scored}}, 1 if failed else 0
+        return USAGE_ERROR
+    return 1 if failed else 0
 
 
-def _tables_of_methods(arguments, config, device: str) -> dict:
+def _tables_of_methods(arguments, config, device: str):
+    """Yield the name and the table of each split, when it is done."""
     from . import config as cfg
     from . import corpora, paths, transfer
     from .evaluation import benchmark
@@ -589,13 +598,11 @@ def _tables_of_methods(arguments, config, device: str) -> dict:
         path=checkpoints / "judge_genre.safetensors", device=device,
     )  # fmt: skip
     settings = {"n_groups": profile.test_groups, "config": config, "seed": arguments.seed}
-    return {
-        split: benchmark.run(
+    for split, items in benchmark.items(corpus, **settings).items():
+        yield split, benchmark.run(
             items, named, panel, config, slow_items=profile.peer_items,
             progress=lambda text, split=split: print(f"{split}: {text}", file=sys.stderr),
-        )
-        for split, items in benchmark.items(corpus, **settings).items()
-    }  # fmt: skip
+        )  # fmt: skip
 
 
 def _pretrain_judges(arguments) -> None:
@@ -661,7 +668,6 @@ def _pretrain_transfer(arguments) -> None:
     cfg.set_deterministic(arguments.seed)
     recordings = _recordings(arguments.recordings, config, device)
     rendering = {"seed": arguments.seed, "config": config, "device": device}
-    valid, _ = lattice.render_log_mels(12, split="valid", **rendering)
     if arguments.pairs is None:
         log_mels, _ = lattice.render_log_mels(
             arguments.groups, split="train", soundfonts=soundfonts,
@@ -672,6 +678,7 @@ def _pretrain_transfer(arguments) -> None:
             arguments.pairs, n_groups=arguments.groups, split="train", soundfonts=soundfonts,
             **rendering,
         )  # fmt: skip
+    valid, _ = lattice.render_log_mels(12, split="valid", **rendering)
     training = output.with_suffix(".training.safetensors")
     settings = {"config": config, "valid": valid, "seed": arguments.seed, "device": device}
     settings |= {"batch_size": arguments.batch_size, "recordings": recordings}

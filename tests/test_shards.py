@@ -37,7 +37,7 @@ def test_a_part_that_is_there_stays_and_a_missing_one_is_named(tmp_path, config,
         lambda which, **_: (torch.zeros(len(which), 4, 4, 128, 2), torch.zeros(len(which), 4)),
     )  # fmt: skip
     first = shards.write_pairs(tmp_path, shard=(1, 2), config=config, **PAIRS)
-    with pytest.raises(InputError, match="missing train-00002-of-00002"):
+    with pytest.raises(InputError, match="1 of 2 parts missing, first train-00002-of-00002"):
         shards.read_pairs(tmp_path, config=config, **PAIRS)
     shards.write_pairs(tmp_path, shard=(2, 2), config=config, **PAIRS)
     assert shards.read_pairs(tmp_path, config=config, **PAIRS).shape == (3, 4, 4, 128, 2)

@@ -180,3 +180,37 @@ def test_scores_are_saved_where_they_cannot_be_printed(scored, monkeypatch):
     monkeypatch.setattr(benchmark, "describe", broken)
     code, _, complaints, made = scored("a.wav,b.wav,,c.wav")
     assert (code, complaints) == (141, []) and made["facts"]["lines"] == [2]
+
+
+def test_an_interruption_keeps_what_was_scored(scored, monkeypatch):
+    score = benchmark.score
+    calls = []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return score(*arguments)
+
+    monkeypatch.setattr(benchmark, "score", interrupted)
+    code, printed, complaints, made = scored(
+        "a.wav,b.wav,,c.wav", "b.wav,a.wav,,c.wav", "c.wav,a.wav,,b.wav"
+    )
+    assert (code, printed, complaints) == (130, "", ["audiostyle: interrupted"])
+    assert made["facts"]["lines"] == [2, 3] and len(made["splits"]["files"]["items"]["output"]) == 2
+
+
+@pytest.mark.parametrize("output", ["nowhere/b.json", ".", "pipe", "/dev/null"])
+def test_a_place_that_cannot_be_written_is_refused_before_the_scoring(
+    tmp_path, monkeypatch, capsys, output
+):
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tables, "read_rows", pytest.fail)
+    assert main(["benchmark", "--table", "t.csv", "-o", output]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"audiostyle: {output}: ")
+    assert (
+        sorted(p.name for p in tmp_path.iterdir()) == ["pipe"]
+        and Path("/dev/null").is_char_device()
+    )

@@ -338,7 +338,7 @@ def read_run(folder: Path) -> Results:
 def _read_json(file: Path):
     try:
         return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{file}: not JSON ({error})") from error
 
 

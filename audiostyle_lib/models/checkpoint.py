@@ -22,16 +22,12 @@ LFS_POINTER = b"version https://git-lfs"
 
 
 def save(path: Path, tensors: dict[str, Tensor], header: dict) -> None:
-    """Write `tensors` and the JSON-able `header`, beside and renamed; `InputError` if it cannot be."""
-    from safetensors import SafetensorError
+    """Write `tensors` and the JSON-able `header`, beside and renamed."""
     from safetensors.torch import save_file
 
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    try:
-        with written_beside(Path(path)) as temporary:
-            save_file(tensors, temporary, metadata={k: json.dumps(v) for k, v in header.items()})
-    except SafetensorError as error:  # as of a full disk
-        raise InputError(f"{path}: cannot be written ({error})") from error
+    with written_beside(Path(path)) as temporary:
+        save_file(tensors, temporary, metadata={k: json.dumps(v) for k, v in header.items()})
 
 
 def read_header(path: Path) -> dict:
