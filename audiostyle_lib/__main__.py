@@ -82,7 +82,7 @@ def _complain(text: str) -> None:
 
 
 def _refused(text: str) -> int:
-    with suppress(BrokenPipeError):
+    with suppress(OSError):  # standard error may be closed or full
         _complain(text)
     return USAGE_ERROR
 
@@ -435,6 +435,13 @@ def _reproduce(arguments) -> int:
     from .course import compare, pipeline
 
     paths.require_checkout("reproduce")
+    if not os.access(paths.ROOT, os.W_OK):
+        raise InputError(f"{paths.ROOT}: reproduce keeps its records here, and it is not writable")
+    for place in (paths.ROOT, paths.data(), paths.runs()):
+        if set("{}") & set(str(place)):
+            raise InputError(
+                f"{place}: reproduce takes no braces in a path, which mean more to snakemake"
+            )
     cfg.profile(arguments.profile)
     corpus = corpora.resolve(arguments.corpus)
     if arguments.rehearse:
@@ -448,6 +455,7 @@ def _reproduce(arguments) -> int:
     )  # fmt: skip
     folder = paths.runs() / f"{arguments.profile}-{corpus}"
     if code:
+        _complain(f"not every notebook ran; those that did are in {folder / 'notebooks'}")
         return 1
     if arguments.rehearse:
         print(pipeline.estimate(folder))

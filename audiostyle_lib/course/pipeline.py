@@ -272,7 +272,7 @@ def store(folder: Path, *, only: list[str] | None = None) -> None:
     _store_metrics(folder, reference, names)
     for name in names:
         executed = folder / "notebooks" / f"{name}.ipynb"
-        source = executed.read_text()
+        source = executed.read_text(encoding="utf-8")
         for file in (*folder.glob("fig*.*"), folder / "benchmark.json"):
             if any(f'\\"{written}\\"' in source for written in (file.stem, file.name)):
                 shutil.copyfile(file, reference / file.name)

@@ -200,7 +200,7 @@ def write(folder: Path) -> Path:
     write_metrics(folder / "metrics.json", run.metrics, run.provenance)
     text = page(folder)
     with paths.written_beside(folder / "report.md") as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
     return folder / "report.md"
 
 

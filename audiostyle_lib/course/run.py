@@ -225,7 +225,7 @@ def _calling_cell(notebook: str) -> str | None:
     if shell is None or not (paths.NOTEBOOKS / f"{notebook}.ipynb").is_file():
         return None
     source = shell.user_ns.get("In", [""])[-1].strip()
-    cells = json.loads((paths.NOTEBOOKS / f"{notebook}.ipynb").read_text())["cells"]
+    cells = json.loads((paths.NOTEBOOKS / f"{notebook}.ipynb").read_text("utf-8"))["cells"]
     return next((c["id"] for c in cells if "".join(c["source"]).strip() == source), None)
 
 
