@@ -144,19 +144,28 @@ def scored(clip, tmp_path, capsys):
 
 def test_a_bad_row_among_good_ones_is_named_and_the_others_are_kept(scored, tmp_path):
     (tmp_path / "text.wav").write_text("no sound\n" * 99)
+    sf.write(tmp_path / "short.wav", 0.1 * np.sin(np.arange(9_000)), 22_050)
     code, printed, complaints, made = scored(
         "a.wav,b.wav,c.wav,a.wav", "a.wav,silent.wav,,b.wav", "a.wav,b.wav,,", "a.wav,b.wav,,gone.wav",
-        "text.wav,b.wav,,a.wav", f"a.wav,{'x' * 300}.wav,,a.wav", "b.wav,a.wav,,c.wav",
+        "text.wav,b.wav,,a.wav", f"a.wav,{'x' * 300}.wav,,a.wav", "a.wav,b.wav,short.wav,a.wav",
+        "b.wav,a.wav,,short.wav",
     )  # fmt: skip
     assert code == 1 and "n" in made["splits"]["files"]["summary"]["output"]["LSD"]
     table = f"audiostyle: {tmp_path / 'table.csv'}, line"
-    expected = {3: "silent", 4: "no output", 5: "no such file", 6: "not readable", 7: "too long"}
+    expected = {
+        3: "silent",
+        4: "no output",
+        5: "no such file",
+        6: "not readable",
+        7: "too long",
+        8: "lasts 0.41 s",
+    }
     assert [line.split(":")[1].split()[-1] for line in complaints] == [str(n) for n in expected]
     for complaint, (line, reason) in zip(complaints, expected.items(), strict=True):
         assert complaint.startswith(f"{table} {line}: ") and reason in complaint
     assert [f["line"] for f in made["facts"]["failed"]] == list(expected)
     assert all(f["reason"] in c for f, c in zip(made["facts"]["failed"], complaints, strict=True))
-    assert made["facts"]["lines"] == [2, 8] and len(made["splits"]["files"]["items"]["output"]) == 2
+    assert made["facts"]["lines"] == [2, 9] and len(made["splits"]["files"]["items"]["output"]) == 2
     assert "LSD" in printed and "output" in printed
 
 

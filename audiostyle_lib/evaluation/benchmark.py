@@ -34,6 +34,7 @@ from .judges import Judges
 
 UNPAIRED = 0  # in place of a tier
 UNPAIRED_SECONDS = 10.0
+SHORTEST_SECONDS = 0.5  # of a clip to be scored: the judges halve the time resolution four times
 RESAMPLES = 2000  # of the bootstrap
 COPY = "copy content"
 
@@ -195,7 +196,7 @@ def unpaired(
     list of lattice.Triplet
         Of at most `UNPAIRED_SECONDS` s each, without truth and notes; their onsets are detected.
     """
-    tracks = corpus.split("test")
+    tracks = [t for t in corpus.split("test") if t.seconds >= SHORTEST_SECONDS]
     order = np.random.default_rng([seed, 11]).permutation(len(tracks))
     items = []
     for a, b in zip(order, np.roll(order, 1), strict=True):
@@ -229,11 +230,17 @@ def read_files(row: tables.Row, config: AudioConfig) -> tuple[lattice.Triplet, W
     Raises
     ------
     InputError
-        If a cell is empty or its file cannot be used.
+        If a cell is empty, or its file cannot be used or is shorter than `SHORTEST_SECONDS`.
     """
     names = [*tables.WANTED, *(name for name in tables.OPTIONAL if row.cells[name])]
     files = {name: row.file(name) for name in names}
     clips = {name: audio.read_audio(file, config=config) for name, file in files.items()}
+    for name, clip in clips.items():
+        seconds = len(clip) / config.sample_rate
+        if seconds < SHORTEST_SECONDS and name != "output":  # which gets the content's length
+            raise InputError(
+                f"{files[name]}: lasts {seconds:.2f} s, a {name} needs {SHORTEST_SECONDS} s to be scored"
+            )
     truth = clips.get("truth")
     onsets = metrics.detected_onsets(clips["content"] if truth is None else truth, config)
     tier = UNPAIRED if truth is None else 2
