@@ -20,7 +20,7 @@ VOCODERS = ("gain", "content_phase", "griffin_lim", "pghi", "neural")  # vocode 
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0 done, 1 failed, 2 bad input.
+    """Run the command line and return its exit code: 0 done, 1 done in part, 2 bad input.
 
     What the user can mend is one line: an `InputError`, and what the system says of a file or of memory.
     Any other exception is a mistake of the program and goes on as a traceback.
