@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shlex
 import sys
 import warnings
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
+from .config import choose_device
 from .errors import AudioWarning, InputError
 
-USAGE_ERROR = 2
+USAGE_ERROR, INTERRUPTED, CLOSED_PIPE = 2, 130, 141  # as a shell counts SIGINT and SIGPIPE
+MAX_SEED = 2**31 - 1  # numpy takes 32 bits, and a course of several seeds counts on from it
 CHECK_CODES = """The exit code is 0 where nothing is wrong or all is dealt with: files that nobody
 can use are left out, short ones are padded, copies of a sound are kept in one split. It is 1 where
 you have to decide: one sound under two genres, or on two sides of a manifest's split; one name for
@@ -22,51 +27,121 @@ VOCODERS = ("gain", "content_phase", "griffin_lim", "pghi", "neural")  # vocode 
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0 done, 1 failed, 2 bad input."""
-    arguments = _parser().parse_args(argv)
-    arguments.command = shlex.join(["audiostyle", *(sys.argv[1:] if argv is None else argv)])
-    warnings.showwarning = _shown(warnings.showwarning)
-    warnings.simplefilter("always", AudioWarning)
+    """Run the command line and return its exit code: 0 done, 1 done in part, 2 bad input.
+
+    What the user can mend is one line: an `InputError`, and what the system says of a file or of memory.
+    Any other exception is a mistake of the program and goes on as a traceback.
+    """
+    _prepare_streams()
     try:
-        return arguments.run(arguments) or 0
-    except (ValueError, FileNotFoundError) as error:
-        # AudioError, ConfigMismatchError and the like: the input is at fault, not the program
-        print(f"audiostyle: {error}", file=sys.stderr)
-        return USAGE_ERROR
+        try:
+            with _notes():
+                arguments = _parser().parse_args(argv)
+                words = sys.argv[1:] if argv is None else argv
+                arguments.command = shlex.join(["audiostyle", *words])
+                return arguments.run(arguments) or 0
+        finally:
+            _flush()
+    except BrokenPipeError:
+        return CLOSED_PIPE  # whoever read the output has seen enough, as of `audiostyle ... | head`
+    except (InputError, OSError) as error:
+        return _refused(_reason(error))
+    except MemoryError:
+        return _refused("out of memory")
     except KeyboardInterrupt:
         print("audiostyle: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
-def _shown(usual):
-    """How warnings are printed: those on audio in one line, others as usual."""
+@contextmanager
+def _notes():
+    """Print warnings on audio in one line each, others as usual."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
 
-    def show(message, category, *where, **more) -> None:
-        if issubclass(category, AudioWarning):
-            _note(str(message))
-        else:
-            usual(message, category, *where, **more)
+        def show(message, category, *where, **more) -> None:
+            if issubclass(category, AudioWarning):
+                _note(str(message))
+            else:
+                usual(message, category, *where, **more)
 
-    return show
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
+        warnings.showwarning = show
+        warnings.simplefilter("always", AudioWarning)
+        yield
 
 
-def _at_least(least: float, number: type, *, most: float | None = None):
+def _prepare_streams() -> None:
+    """Let standard output and error exist, and take any character whatever their encoding."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed, as by `>&-`: the next file would be opened in its place
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115, for as long as we run
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _flush() -> None:
+    """Flush standard output here, where a closed pipe or a full disk can still be reported."""
+    try:
+        sys.stdout.flush()
+    except OSError:  # Python would flush once more at its end, and complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
+
+
+def _reason(error: InputError | OSError) -> str:
+    """What is wrong, in one line; an `OSError` that no system call made is raised again."""
+    if not isinstance(error, OSError):
+        return str(error)
+    if error.errno is None:
+        raise error
+    reason = (error.strerror or type(error).__name__).lower()
+    return reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}"
+
+
+def _complain(text: str) -> None:
+    """Print `text` as one line on stderr, whatever the names in it hold."""
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    print(f"audiostyle: {shown}", file=sys.stderr, flush=True)
+
+
+def _refused(text: str) -> int:
+    with suppress(OSError):  # standard error may be closed or full
+        _complain(text)
+    return USAGE_ERROR
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose refusals are one line, too."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.exit(_refused(f"{message} ({self.prog} --help lists the options)"))
+
+
+def _number(kind: type, least: float, most: float):
+    """A type of argument: an int or a float within limits, which NaN and infinity are not."""
+
     def parse(text: str):
-        value = number(text)
-        if not value >= least:  # NaN is not
-            raise argparse.ArgumentTypeError(f"{text} is not at least {least}")
-        if most is not None and value > most:
-            raise argparse.ArgumentTypeError(f"{text} is not at least {least} and at most {most}")
+        value = kind(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text} is not between {least} and {most}")
         return value
 
+    parse.__name__ = kind.__name__  # which argparse calls by name
     return parse
+
+
+_share = _number(float, 0, 1)
+_seed = _number(int, 0, MAX_SEED)
+_count = _number(int, 1, 1_000_000)
+
+
+def _device(text: str) -> str:
+    """A device that is there, or "auto", which a command resolves when it imports torch anyway."""
+    try:
+        return text if text == "auto" else choose_device(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _add_soundfonts(parser: argparse.ArgumentParser) -> None:
@@ -79,14 +154,15 @@ def _add_soundfonts(parser: argparse.ArgumentParser) -> None:
 def _shard(text: str) -> tuple[int, int]:
     """Part 3 of 16 from "3/16"."""
     index, _, count = text.partition("/")
-    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+    numbers = index.isdecimal() and count.isdecimal() and len(count) <= 5  # as in names of parts
+    if not (numbers and 1 <= int(index) <= int(count)):
         raise argparse.ArgumentTypeError(f"{text} is no part such as 1/16 to 16/16")
     return int(index), int(count)
 
 
 def _add_size(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", default="quick", help="how many clips a genre, and how long")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=_seed, default=0)
 
 
 def _add_destination(parser: argparse.ArgumentParser, what: str) -> None:
@@ -99,35 +175,37 @@ def _add_destination(parser: argparse.ArgumentParser, what: str) -> None:
 def _destination(arguments, shipped: Path) -> Path:
     """What `pretrain` writes: -o, or with --ship the shipped file or folder."""
     if (arguments.output is None) != arguments.ship:
-        raise ValueError("pretrain needs either -o, or --ship to overwrite the shipped weights")
+        raise InputError("pretrain needs either -o, or --ship to overwrite the shipped weights")
     if arguments.ship:
         return shipped
-    from .paths import PRETRAINED
+    from .paths import PRETRAINED, expanded
 
-    output = arguments.output.expanduser().resolve()
+    output = expanded(arguments.output)
     if PRETRAINED in (output, *output.parents):
-        raise ValueError(f"{output}: there lie the shipped weights, which only --ship overwrites")
+        raise InputError(f"{output}: there lie the shipped weights, which only --ship overwrites")
     return output
 
 
 def _model_file(arguments, shipped: Path) -> Path:
+    from .paths import check_writable
+
     output = _destination(arguments, shipped)
-    if output.suffix != ".safetensors" or not output.parent.is_dir():
-        raise ValueError(f"{output}: needs a folder that is there and a name in .safetensors")
-    return output
+    if output.suffix != ".safetensors":
+        raise InputError(f"{output}: the file name must end in .safetensors")
+    return check_writable(output)
 
 
 def _prepared(soundfonts: list[Path]) -> list[Path]:
     for file in soundfonts:
-        if not file.exists():
-            raise FileNotFoundError(f"no SoundFont at {file}")
+        if not (file.is_file() or file.is_dir()):
+            raise InputError(f"no SoundFont at {file}")
     from .bands import instruments
 
     return [instruments.prepare(file) for file in soundfonts]
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="audiostyle", description=__doc__)
+    parser = _Parser(prog="audiostyle", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     p = commands.add_parser("transfer", help="CONTENT's notes in the sound of STYLE")
@@ -163,7 +241,7 @@ def _parser() -> argparse.ArgumentParser:
         "small, to that of STYLE (default 0.15)",
     )  # fmt: skip
     p.add_argument("--overwrite", action="store_true", help="let OUTPUT replace CONTENT or STYLE")
-    p.add_argument("--device", default="auto", help="cpu, cuda, or auto (default)")
+    p.add_argument("--device", type=_device, default="auto", help="cpu, cuda, or auto (default)")
     p.set_defaults(run=_transfer)
 
     p = commands.add_parser("data", help="render bands or pairs, look for gtzan, or check a folder")
@@ -183,11 +261,9 @@ def _parser() -> argparse.ArgumentParser:
     m.set_defaults(run=_data_check)
     m = kinds.add_parser("pairs", help="render the pairs that `pretrain transfer --pairs` reads")
     m.add_argument("folder", type=Path, help="to write to")
-    m.add_argument("--seed", type=int, default=0)
+    m.add_argument("--seed", type=_seed, default=0)
     m.add_argument("--shard", type=_shard, default=(1, 1), metavar="I/N", help="one of N parts")
-    m.add_argument(
-        "--groups", type=_at_least(1, int), default=600, help="of 16 pairs, in all parts"
-    )
+    m.add_argument("--groups", type=_count, default=600, help="of 16 pairs, in all parts")
     m.add_argument("--split", default="train", choices=("train", "valid", "test"))
     _add_soundfonts(m)
     m.set_defaults(run=_data_pairs)
@@ -195,16 +271,16 @@ def _parser() -> argparse.ArgumentParser:
     p = commands.add_parser("reproduce", help="run the notebooks that are not up to date")
     p.add_argument("--profile", default="quick")
     p.add_argument("--corpus", default="auto", choices=("auto", "bands", "gtzan"))
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--device", default="auto")
+    p.add_argument("--seed", type=_seed, default=0)
+    p.add_argument("--device", type=_device, default="auto")
     p.add_argument("--only", nargs="+", metavar="NN", help="these notebooks and what they need")
-    p.add_argument("--cores", type=int, default=os.cpu_count() or 1)
+    p.add_argument("--cores", type=_number(int, 1, 1024), default=os.cpu_count() or 1)
     p.add_argument(
         "--store", action="store_true",
         help="make the run the reference: figures/<profile>-<corpus>, notebooks/ and the README's table",
     )  # fmt: skip
     p.add_argument(
-        "--rehearse", type=_at_least(2, int), metavar="STEPS",
+        "--rehearse", type=_number(int, 2, 1_000_000), metavar="STEPS",
         help="cut every training to so many steps and say what the whole run would take",
     )  # fmt: skip
     p.set_defaults(run=_reproduce)
@@ -223,17 +299,21 @@ def _parser() -> argparse.ArgumentParser:
     p = commands.add_parser("bench", help="speed beside librosa and torchaudio, in one run")
     p.add_argument("clip", type=Path, nargs="?", help="an audio file; a clip of bands if left out")
     p.add_argument(
-        "--seconds", type=_at_least(0.5, float, most=600), default=30.0,
+        "--seconds", type=_number(float, 0.5, 600), default=30.0,
         help="the clip is repeated or cut to that",
     )  # fmt: skip
-    p.add_argument("--repeats", type=_at_least(1, int), default=3)
-    p.add_argument("--threads", type=_at_least(1, int), default=1, help="of torch, BLAS and numba")
+    p.add_argument("--repeats", type=_number(int, 1, 1000), default=3)
+    p.add_argument(
+        "--threads", type=_number(int, 1, 1024), default=1, help="of torch, BLAS and numba"
+    )
     p.add_argument("--grow", action="store_true", help="also 10 and 100 clips, and up to an hour")
     p.add_argument("-o", "--output", type=Path, help="JSON file to write")
     p.add_argument(
         "--store", action="store_true", help="write figures/speed.json and README's table"
     )
-    p.add_argument("--device", default="cpu", help="cuda: large batches on the GPU, instead")
+    p.add_argument(
+        "--device", type=_device, default="cpu", help="cuda: large batches on the GPU, instead"
+    )
     p.set_defaults(run=_bench)
 
     p = commands.add_parser("benchmark", help="methods side by side on held-out triplets")
@@ -244,22 +324,26 @@ def _parser() -> argparse.ArgumentParser:
         "--model", type=Path, nargs="+", default=[], metavar="FILE", dest="models",
         help="weights of `pretrain transfer -o` to score beside the pretrained ones",
     )  # fmt: skip
-    p.add_argument("--table", type=Path, help="score files: CSV of content, style, truth, output")
+    p.add_argument(
+        "--table", type=Path, metavar="CSV",
+        help="score files instead: one row each, with the columns content, style, output and, where it "
+        "is known, truth; paths are relative to the table",
+    )  # fmt: skip
     p.add_argument("-o", "--output", type=Path, help="benchmark.json to write")
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--device", default="auto")
+    p.add_argument("--seed", type=_seed, default=0)
+    p.add_argument("--device", type=_device, default="auto")
     p.set_defaults(run=_benchmark)
 
     p = commands.add_parser("pretrain", help="train the models that transfer uses, on bands only")
     models = p.add_subparsers(required=True, metavar="MODEL")
     m = models.add_parser("transfer", help="the recombination")
-    m.add_argument("--groups", type=_at_least(1, int), default=240, help="of 16 paired renderings")
-    m.add_argument("--steps", type=_at_least(1, int), default=1500, help="of regression")
+    m.add_argument("--groups", type=_count, default=240, help="of 16 paired renderings")
+    m.add_argument("--steps", type=_count, default=1500, help="of regression")
     m.add_argument(
-        "--adversarial-steps", type=_at_least(0, int), default=0,
+        "--adversarial-steps", type=_number(int, 0, 1_000_000), default=0,
         help="then, from its weights, against a discriminator",
     )  # fmt: skip
-    m.add_argument("--batch-size", type=_at_least(1, int), default=16)
+    m.add_argument("--batch-size", type=_count, default=16)
     m.add_argument(
         "--channels", type=int, default=320, choices=(64, 128, 192, 256, 320),
         help="width of the network",
@@ -275,23 +359,23 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     _add_destination(m, "a .safetensors")
     _add_soundfonts(m)
-    m.add_argument("--seed", type=int, default=1)
-    m.add_argument("--device", default="auto")
+    m.add_argument("--seed", type=_seed, default=1)
+    m.add_argument("--device", type=_device, default="auto")
     m.set_defaults(run=_pretrain_transfer)
     m = models.add_parser("judges", help="the genre and timbre judges of the benchmark")
-    m.add_argument("--groups", type=_at_least(1, int), default=240, help="of 16 paired renderings")
-    m.add_argument("--steps", type=_at_least(1, int), default=1_000)
+    m.add_argument("--groups", type=_count, default=240, help="of 16 paired renderings")
+    m.add_argument("--steps", type=_count, default=1_000)
     _add_destination(m, "folder of three .safetensors")
     _add_soundfonts(m)
-    m.add_argument("--seed", type=int, default=2)
-    m.add_argument("--device", default="auto")
+    m.add_argument("--seed", type=_seed, default=2)
+    m.add_argument("--device", type=_device, default="auto")
     m.set_defaults(run=_pretrain_judges)
     m = models.add_parser("vocoder", help="log-mel to magnitudes")
     m.add_argument("--profile", default="long", help="whose corpus it hears")
-    m.add_argument("--steps", type=_at_least(1, int), default=8_000)
+    m.add_argument("--steps", type=_count, default=8_000)
     _add_destination(m, "a .safetensors")
-    m.add_argument("--seed", type=int, default=0)
-    m.add_argument("--device", default="auto")
+    m.add_argument("--seed", type=_seed, default=0)
+    m.add_argument("--device", type=_device, default="auto")
     m.set_defaults(run=_pretrain_vocoder)
     return parser
 
@@ -310,7 +394,7 @@ def _transfer(arguments) -> None:
     options = {"calibration": arguments.calibration, "variance": arguments.variance}
     corrections = {name: value for name, value in options.items() if value is not None}
     if corrections and arguments.method != "learned":
-        raise ValueError(f"--{next(iter(corrections))} is a correction of --method learned only")
+        raise InputError(f"--{next(iter(corrections))} is a correction of --method learned only")
     output = audio.check_writable(arguments.output)
     _keep_inputs(arguments)
     with audio.open_recording(arguments.content) as content:
@@ -370,7 +454,7 @@ def _keep_inputs(arguments) -> None:
 
 
 def _note(text: str) -> None:
-    print(f"audiostyle: note: {text}", file=sys.stderr)
+    _complain(f"note: {text}")
 
 
 def _data_bands(arguments) -> None:
@@ -431,11 +515,18 @@ def _reproduce(arguments) -> int:
     from .course import compare, pipeline
 
     paths.require_checkout("reproduce")
+    if not os.access(paths.ROOT, os.W_OK):
+        raise InputError(f"{paths.ROOT}: reproduce keeps its records here, and it is not writable")
+    for place in (paths.ROOT, paths.data(), paths.runs()):
+        if set("{}") & set(str(place)):
+            raise InputError(
+                f"{place}: reproduce takes no braces in a path, which mean more to snakemake"
+            )
     cfg.profile(arguments.profile)
     corpus = corpora.resolve(arguments.corpus)
     if arguments.rehearse:
         if arguments.store:
-            raise ValueError("a rehearsal is no run to --store")
+            raise InputError("a rehearsal is no run to --store")
         os.environ["AUDIOSTYLE_REHEARSE"] = str(arguments.rehearse)
         os.environ["AUDIOSTYLE_FIGURES"] = str(paths.runs() / "rehearsal")
     code = pipeline.reproduce(
@@ -444,6 +535,7 @@ def _reproduce(arguments) -> int:
     )  # fmt: skip
     folder = paths.runs() / f"{arguments.profile}-{corpus}"
     if code:
+        _complain(f"not every notebook ran; those that did are in {folder / 'notebooks'}")
         return 1
     if arguments.rehearse:
         print(pipeline.estimate(folder))
@@ -473,23 +565,28 @@ def _bench(arguments) -> None:
     import numpy as np
 
     from . import config as cfg
-    from .bands import lattice
-    from .course import speed
+    from . import paths
     from .signal import audio
 
+    if arguments.device != "cpu" and (arguments.store or arguments.grow or arguments.clip):
+        raise InputError(
+            "a clip, --grow and --store are for the CPU: with --device write to -o FILE"
+        )
+    if arguments.output is not None:
+        paths.check_writable(arguments.output)
+    if arguments.store:
+        paths.require_checkout("bench --store")
+    clip = None if arguments.clip is None else audio.read_audio(arguments.clip)
+    from .bands import lattice  # only now: torch takes seconds to import
+    from .course import speed
+
     if arguments.device != "cpu":
-        if arguments.store or arguments.grow or arguments.clip:
-            raise ValueError(
-                "a clip, --grow and --store are for the CPU: with --device write to -o FILE"
-            )
         rows = speed.run_on(arguments.device, cfg.AudioConfig(), repeats=arguments.repeats)
         if arguments.output is not None:
             speed.write(arguments.output, rows, threads=arguments.threads)
         return
-    if arguments.clip is None:
+    if clip is None:
         clip = next(iter(lattice.triplets(1, split="test", seed=0, per_group=1))).content
-    else:
-        clip = audio.read_audio(arguments.clip)
     config = cfg.AudioConfig()
     speed.set_threads(arguments.threads)
     print(f"threads of torch, BLAS and numba each: {arguments.threads}\n{speed.HEADER}")
@@ -501,31 +598,70 @@ def _bench(arguments) -> None:
         speed.store(rows, threads=arguments.threads)
 
 
-def _benchmark(arguments) -> None:
+def _benchmark(arguments) -> int:
     from . import config as cfg
-    from .evaluation import benchmark
+    from . import paths
 
-    config, device = cfg.AudioConfig(), cfg.choose_device(arguments.device)
-    made = _tables_of_files if arguments.table is not None else _tables_of_methods
-    tables = made(arguments, config, device)
-    for split, table in tables.items():
-        print(f"{split}\n{benchmark.describe(table)}\n")
+    facts = {"profile": arguments.profile, "seed": arguments.seed}
+    facts["peer_iterations"] = cfg.profile(arguments.profile).peer_iterations
     if arguments.output is not None:
-        facts = {"profile": arguments.profile, "seed": arguments.seed, "device": device}
-        facts["peer_iterations"] = cfg.profile(arguments.profile).peer_iterations
-        benchmark.write(arguments.output, tables, facts)
+        paths.check_writable(arguments.output)
+    from .evaluation import benchmark  # only now: torch takes seconds to import
+
+    config, device = cfg.AudioConfig(), choose_device(arguments.device)
+    facts["device"] = device
+    tables, code = {}, 0
+    try:
+        if arguments.table is not None:
+            code = _score_files(arguments.table, config, device, tables, facts)
+        else:
+            for split, table in _tables_of_methods(arguments, config, device):
+                tables[split] = table
+    finally:  # also what was scored before an interruption
+        if tables and arguments.output is not None:
+            benchmark.write(arguments.output, tables, facts)
+    for split, table in tables.items():  # last, as printing can fail
+        print(f"{split}\n{benchmark.describe(table)}\n")
+    return code
 
 
-def _tables_of_files(arguments, config, device: str) -> dict:
+def _score_files(path: Path, config, device: str, tables: dict, facts: dict) -> int:
+    """Score the rows of a table of files one by one, into `tables`, and return the exit code.
+
+    A row that cannot be scored is said on stderr. `facts` gets the line of each item, and the lines that
+    failed with their reasons.
+    """
     from .evaluation import benchmark, judges
+    from .evaluation.tables import read_rows
 
-    items, outputs = benchmark.from_csv(arguments.table, config)
+    rows = read_rows(path)
     panel = judges.load(config, device)
-    pairs = zip(outputs, items, strict=True)
-    return {"files": {"output": [benchmark.score(y, item, panel, config) for y, item in pairs]}}
+    progress = _progress("rows scored") if len(rows) > 10 else None
+    scored, failed, lines, first = [], [], [], {}
+    facts |= {"table": str(path), "lines": lines, "failed": failed}
+    for done, row in enumerate(rows, start=1):
+        try:
+            item, output = benchmark.read_files(row, config)
+            scored.append(benchmark.score(output, item, panel, config))
+        except (InputError, OSError) as error:
+            reason = _reason(error)
+            failed.append({"line": row.line, "reason": reason})
+            _complain(f"{row}: {reason}")
+        else:
+            tables["files"] = {"output": scored}
+            lines.append(row.line)
+            same = first.setdefault(tuple(row.cells.values()), row.line)
+            if same != row.line:
+                _complain(f"{row}: the same files as in line {same}, which count twice")
+        if progress is not None:
+            progress(done, len(rows))
+    if not scored:
+        return USAGE_ERROR
+    return 1 if failed else 0
 
 
-def _tables_of_methods(arguments, config, device: str) -> dict:
+def _tables_of_methods(arguments, config, device: str):
+    """Yield the name and the table of each split, when it is done."""
     from . import config as cfg
     from . import corpora, paths, transfer
     from .evaluation import benchmark
@@ -550,13 +686,11 @@ def _tables_of_methods(arguments, config, device: str) -> dict:
         path=checkpoints / "judge_genre.safetensors", device=device,
     )  # fmt: skip
     settings = {"n_groups": profile.test_groups, "config": config, "seed": arguments.seed}
-    return {
-        split: benchmark.run(
+    for split, items in benchmark.items(corpus, **settings).items():
+        yield split, benchmark.run(
             items, named, panel, config, slow_items=profile.peer_items,
             progress=lambda text, split=split: print(f"{split}: {text}", file=sys.stderr),
-        )
-        for split, items in benchmark.items(corpus, **settings).items()
-    }  # fmt: skip
+        )  # fmt: skip
 
 
 def _pretrain_judges(arguments) -> None:
@@ -564,7 +698,7 @@ def _pretrain_judges(arguments) -> None:
 
     folder = _destination(arguments, PRETRAINED)
     if not folder.parent.is_dir() or folder.is_file():
-        raise ValueError(f"{folder}: needs to be a folder, in one that is there")
+        raise InputError(f"{folder}: needs to be a folder, in one that is there")
     folder.mkdir(exist_ok=True)
     from . import bands
     from . import config as cfg
@@ -622,7 +756,6 @@ def _pretrain_transfer(arguments) -> None:
     cfg.set_deterministic(arguments.seed)
     recordings = _recordings(arguments.recordings, config, device)
     rendering = {"seed": arguments.seed, "config": config, "device": device}
-    valid, _ = lattice.render_log_mels(12, split="valid", **rendering)
     if arguments.pairs is None:
         log_mels, _ = lattice.render_log_mels(
             arguments.groups, split="train", soundfonts=soundfonts,
@@ -633,6 +766,7 @@ def _pretrain_transfer(arguments) -> None:
             arguments.pairs, n_groups=arguments.groups, split="train", soundfonts=soundfonts,
             **rendering,
         )  # fmt: skip
+    valid, _ = lattice.render_log_mels(12, split="valid", **rendering)
     training = output.with_suffix(".training.safetensors")
     settings = {"config": config, "valid": valid, "seed": arguments.seed, "device": device}
     settings |= {"batch_size": arguments.batch_size, "recordings": recordings}

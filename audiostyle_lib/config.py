@@ -90,9 +90,9 @@ PROFILES = {
 
 
 def profile(name: str) -> Profile:
-    """Return the profile called `name`; raise `ValueError` naming the choices otherwise."""
+    """Return the profile called `name`; raise `InputError` naming the choices otherwise."""
     if name not in PROFILES:
-        raise ValueError(f"unknown profile {name!r}: choose one of {', '.join(PROFILES)}")
+        raise InputError(f"unknown profile {name!r}: choose one of {', '.join(PROFILES)}")
     steps = rehearsed_steps()
     if not steps:
         return PROFILES[name]
@@ -102,16 +102,40 @@ def profile(name: str) -> Profile:
 
 def rehearsed_steps() -> int:
     """Most steps of anything that is fitted in a rehearsal (``AUDIOSTYLE_REHEARSE``); 0 if it is none."""
-    return int(os.environ.get("AUDIOSTYLE_REHEARSE", "0"))
+    steps = os.environ.get("AUDIOSTYLE_REHEARSE") or "0"
+    if not steps.isdecimal():
+        raise InputError(f"AUDIOSTYLE_REHEARSE is {steps!r}, wanted a number of steps")
+    return int(steps)
 
 
 def choose_device(device: str = "auto") -> str:
-    """``auto`` takes CUDA where there is one, else the CPU; anything else is returned as it is."""
-    if device != "auto":
+    """A device that is there: ``auto`` is CUDA where there is one, else the CPU.
+
+    Raises
+    ------
+    InputError
+        If `device` is neither ``auto`` nor ``cpu`` nor a CUDA device of this machine (``cuda``,
+        ``cuda:1``); says which there are.
+    """
+    if device == "cpu":
         return device
+    kind, colon, index = device.partition(":")
+    known = device == "auto" or (kind == "cuda" and index.isdecimal() == bool(colon))
+    n_devices = _cuda_devices() if known else 0  # torch takes seconds to import
+    if device == "auto":
+        return "cuda" if n_devices else "cpu"
+    if not known:
+        raise InputError(f"no device {device!r}: choose auto, cpu, cuda or cuda:N")
+    if int(index or 0) >= n_devices:
+        there = ", ".join(["auto", "cpu", *(f"cuda:{k}" for k in range(n_devices))])
+        raise InputError(f"no device {device!r} here: there are {there}")
+    return device
+
+
+def _cuda_devices() -> int:
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def set_deterministic(seed: int) -> None:

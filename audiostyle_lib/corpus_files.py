@@ -426,9 +426,8 @@ def _inspect(path: Path, sounds: _Sounds) -> Track:
 
 def _read(path: Path) -> tuple[np.ndarray, int]:
     """The waveform (n_samples,) as models read it, and the file's own rate in Hz."""
-    import soundfile as sf
-
-    return audio.read_audio(path), sf.info(os.fsencode(path)).samplerate
+    with audio.open_recording(path) as recording:
+        return audio.require_sound(recording), recording.sample_rate
 
 
 def _short_name(path: Path, alone: bool) -> str:

@@ -11,10 +11,16 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import importlib.util
 import os
 import socket
-from contextlib import contextmanager
+import stat
+import sys
+import tempfile
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from .errors import InputError
 
 PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE.parent  # of the checkout, where there is one: see `in_checkout`
@@ -33,18 +39,44 @@ def in_checkout() -> bool:
 
 
 def require_checkout(what: str) -> None:
-    """Raise `FileNotFoundError` if the notebooks, which `what` needs, are not there."""
+    """Raise `InputError` if the notebooks, which `what` needs, are not there."""
     if not in_checkout():
-        raise FileNotFoundError(
+        raise InputError(
             f"{what} needs the notebooks, which an installed package does not have: "
             "run it in a checkout of the project"
         )
 
 
+def expanded(path: str | Path) -> Path:
+    """`path` from the root, with the home folder in place of a ``~``; `InputError` if there is none."""
+    try:
+        return Path(path).expanduser().resolve()
+    except RuntimeError as error:
+        raise InputError(f"{path}: {error}".rstrip(".")) from error
+
+
+def check_writable(path: str | Path) -> Path:
+    """Return `path` as a `Path` if a file can be written there, else raise `InputError`.
+
+    For a command to ask before hours of work.
+    """
+    path = Path(path)
+    folder = path.resolve().parent
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, name a file to write")
+    if path.exists() and not path.is_file():  # to be replaced by a file would not do /dev/null good
+        raise InputError(f"{path}: is a device or a pipe, name a file to write")
+    if not folder.is_dir():
+        raise InputError(f"{path}: the folder {folder} does not exist")
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"{path}: the folder {folder} is not writable")
+    return path
+
+
 def _folder(variable: str, in_the_checkout: str, installed: str) -> Path:
     value = os.environ.get(variable)
     if value:
-        return Path(value).expanduser().resolve()
+        return expanded(value)
     if in_checkout():
         return ROOT / in_the_checkout
     import platformdirs
@@ -67,17 +99,59 @@ def gtzan() -> Path | None:
 
     Raises
     ------
-    FileNotFoundError
+    InputError
         If ``AUDIOSTYLE_GTZAN`` is set and names no folder: falling back silently to another corpus
         would report figures for the wrong data.
     """
     named = os.environ.get("AUDIOSTYLE_GTZAN")
-    folder = Path(named).expanduser().resolve() if named else data() / "gtzan"
+    folder = expanded(named) if named else data() / "gtzan"
     if folder.is_dir():
         return folder
     if named:
-        raise FileNotFoundError(f"AUDIOSTYLE_GTZAN names no folder: {folder}")
+        raise InputError(f"AUDIOSTYLE_GTZAN names no folder: {folder}")
     return None
+
+
+def ensure_numba_cache() -> None:
+    """Find numba a folder for compiled functions where no usual one can be written.
+
+    Without one it refuses to compile. To be called before the first function is declared, here or in
+    librosa.
+    """
+    librosa = Path(importlib.util.find_spec("librosa").origin).parent
+    beside_the_code = [package / "__pycache__" for package in (PACKAGE / "signal", librosa)]
+    if all(map(_takes_files, beside_the_code)):
+        return
+    import platformdirs
+
+    usual = [platformdirs.user_cache_path("numba", appauthor=False)]
+    usual += [Path(named) for named in [os.environ.get("NUMBA_CACHE_DIR")] if named]
+    if any(map(_takes_files, usual)):
+        return
+    os.environ["NUMBA_CACHE_DIR"] = str(_private_folder("audiostyle-numba"))  # also for children
+    if "numba" in sys.modules:  # which has read the environment already
+        sys.modules["numba"].config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]
+
+
+def _takes_files(folder: Path) -> bool:
+    """Whether files can be written to a folder, which is made if need be."""
+    if not folder.is_absolute():  # "~/.cache" of a user without a home
+        return False
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+def _private_folder(name: str) -> Path:
+    """A folder among the temporary ones that nobody else can write to: numba runs what it finds there."""
+    folder = Path(tempfile.gettempdir()) / f"{name}-{os.getuid()}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+    return folder if ours and not found.st_mode & 0o077 else Path(tempfile.mkdtemp(prefix=name))
 
 
 @contextmanager

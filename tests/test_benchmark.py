@@ -12,7 +12,7 @@ import torch
 from audiostyle_lib import corpora
 from audiostyle_lib import transfer as transfers
 from audiostyle_lib.bands import lattice
-from audiostyle_lib.evaluation import benchmark, judges, metrics
+from audiostyle_lib.evaluation import benchmark, judges, metrics, tables
 from audiostyle_lib.models.judge import GenreNet, TimbreNet, triplet_hinge_loss
 from audiostyle_lib.models.recombine import GainTransfer, StyleCode
 from audiostyle_lib.signal import audio, features
@@ -365,46 +365,13 @@ def test_a_table_of_files_is_scored(clip, panel, config, tmp_path):
         "content.wav,style.wav,truth.wav,truth.wav\n"
         "content.wav,style.wav,,content.wav\n"
     )
-    items, outputs = benchmark.from_csv(table, config)
     first, second = (
-        benchmark.score(y, item, panel, config) for item, y in zip(items, outputs, strict=True)
+        benchmark.score(output, item, panel, config)
+        for item, output in (benchmark.read_files(r, config) for r in tables.read_rows(table))
     )
     assert first["LSD"] == 0 and "LSD" not in second
     assert second["pitch Jaccard"] == 0  # of the content with itself
     assert "genre hit" not in first and "multi-pitch F" not in first  # nobody knows them
-
-
-def test_a_table_from_a_spreadsheet_is_read(clip, config, tmp_path):
-    """A byte order mark, blanks after commas, a line of commas at the end."""
-    audio.write_audio(tmp_path / "a.wav", clip(1.0), sample_rate=22_050)
-    table = tmp_path / "table.csv"
-    text = "content, style, truth, output\r\na.wav, a.wav, , a.wav\r\n,,,\r\n"
-    table.write_bytes(text.encode("utf-8-sig"))
-    items, outputs = benchmark.from_csv(table, config)
-    assert len(items) == len(outputs) == 1 and items[0].truth is None
-
-
-HEADER = "content,style,truth,output\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("", "header"),
-        ("content,style\na.wav,b.wav\n", "header"),
-        (HEADER, "header"),
-        (HEADER + "a.wav,,,a.wav\n", "no style in line 2"),
-        (HEADER + "\n,,,\na.wav,a.wav\n", "no output in line 4"),
-        (HEADER + "caf\xe9.wav,a.wav,,a.wav\n", "not a table in UTF-8"),
-    ],
-)
-def test_a_table_that_cannot_be_scored_is_refused_by_name(text, reason, config, tmp_path):
-    table = tmp_path / "table.csv"
-    table.write_bytes(text.encode("latin-1"))
-    with pytest.raises(ValueError, match=rf"table\.csv.*{reason}"):
-        benchmark.from_csv(table, config)
-    with pytest.raises(ValueError, match="not a table"):
-        benchmark.from_csv(tmp_path, config)
 
 
 # Judges ---------------------------------------------------------------------------------------

@@ -14,12 +14,16 @@ NOTEBOOK = "05_content_vae"
 def metric(value=1.0, **changes) -> dict:
     return {
         "name": "cosine", "split": "test", "value": value, "spread": None, "seeds": 1, "diverged": 0,
-        "unit": "1", "trivial": 0.5, "n": 20, "notebook": NOTEBOOK, "tolerance": 0.01,
+        "unit": "1", "definition": "Cosine.", "trivial": 0.5, "trivial_name": "mean", "report": None,
+        "n": 20, "higher_is_better": True, "notebook": NOTEBOOK, "tolerance": 0.01,
     } | changes  # fmt: skip
 
 
 def results(*metrics, seed=0, corpus_sha256="abc") -> run.Results:
-    provenance = {"seed": seed, "corpus_sha256": corpus_sha256}
+    provenance = {
+        "seed": seed, "corpus_sha256": corpus_sha256, "profile": "quick", "corpus": "bands",
+        "device": "CPU", "wall_seconds": 1.0, "settings": {},
+    }  # fmt: skip
     return run.Results("quick-bands", list(metrics), {m["notebook"]: provenance for m in metrics})
 
 

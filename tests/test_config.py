@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from audiostyle_lib import config as cfg
 from audiostyle_lib.config import AudioConfig, ConfigMismatchError, require_same_front_end
+from audiostyle_lib.errors import InputError
 
 FIELDS = [f.name for f in fields(AudioConfig)]
 
@@ -79,16 +80,49 @@ def test_a_rehearsal_cuts_the_iterations_of_the_slow_peers(monkeypatch):
 
 
 def test_unknown_profile_names_the_choices():
-    with pytest.raises(ValueError, match="'huge': choose one of smoke, quick, long, paper"):
+    with pytest.raises(InputError, match="'huge': choose one of smoke, quick, long, paper"):
         cfg.profile("huge")
 
 
-@pytest.mark.parametrize(("there", "chosen"), [(True, "cuda"), (False, "cpu")])
-def test_auto_device_follows_the_machine(monkeypatch, there, chosen):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
-    assert cfg.choose_device("auto") == chosen
-    assert cfg.choose_device("cpu") == "cpu"
-    assert cfg.choose_device("cuda:1") == "cuda:1"
+@pytest.fixture
+def two_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def test_auto_device_follows_the_machine_with_a_gpu(two_gpus):
+    assert [cfg.choose_device(d) for d in ("auto", "cpu", "cuda", "cuda:1")] == [
+        "cuda", "cpu", "cuda", "cuda:1",
+    ]  # fmt: skip
+    with pytest.raises(InputError, match=r"'cuda:2' here: there are auto, cpu, cuda:0, cuda:1$"):
+        cfg.choose_device("cuda:2")
+
+
+def test_auto_device_follows_the_machine_without_a_gpu(no_gpu):
+    assert [cfg.choose_device(d) for d in ("auto", "cpu")] == ["cpu", "cpu"]
+    for absent in ("cuda", "cuda:0", "cuda:11"):
+        with pytest.raises(InputError, match=f"'{absent}' here: there are auto, cpu$"):
+            cfg.choose_device(absent)
+
+
+@pytest.mark.parametrize(
+    "device", ["", "tpu", "CPU", "cpu:0", "cuda:", "cuda:-1", "cuda:1:2", "cudax"]
+)
+def test_what_is_no_device_is_refused(two_gpus, device):
+    with pytest.raises(InputError, match="choose auto, cpu, cuda or cuda:N"):
+        cfg.choose_device(device)
+
+
+@pytest.mark.parametrize("steps", ["abc", "-3", "2.5", "1e9"])
+def test_a_rehearsal_of_no_number_of_steps_is_refused(monkeypatch, steps):
+    monkeypatch.setenv("AUDIOSTYLE_REHEARSE", steps)
+    with pytest.raises(InputError, match="AUDIOSTYLE_REHEARSE"):
+        cfg.profile("smoke")
 
 
 def test_seed_repeats_all_generators(restored_torch):

@@ -94,7 +94,8 @@ FAULTS = {
     "jazz.00003": ("lasts 0.093 s, shorter than one window", True),
     "jazz.00004": ("lasts 0.080 s, shorter than one window", True),
     "rock.00000": ("short: 12.34 s, padded", False),
-    "rock.00001": ("not readable as audio", True),
+    "rock/rock.00001.flac": ("cut short (truncated): ends after", False),
+    "rock.00001": ("short: ", False),
 }
 
 
@@ -105,17 +106,18 @@ def test_every_fault_is_named_and_none_is_fatal(faulty, config):
     for name, (what, left_out) in FAULTS.items():
         assert what in found[name][0]
         assert found[name][1] == left_out
-    assert [t.name for t in corpus.tracks] == ["blues.00000", "rock.00000"]
+    assert [t.name for t in corpus.tracks] == ["blues.00000", "rock.00000", "rock.00001"]
     waveforms, valid = corpora.load_waveforms(list(corpus.tracks), config=config, seconds=15.0)
-    assert waveforms.shape == (2, 15 * RATE) and valid == [15 * RATE, round(12.34 * RATE)]
+    assert waveforms.shape == (3, 15 * RATE)
+    assert valid[:2] == [15 * RATE, round(12.34 * RATE)] and 0 < valid[2] < 2 * RATE
 
 
 def test_description_names_counts_and_faults(faulty):
     text = corpora.describe(corpora.read_folder(faulty, name="mine"))
-    assert text.startswith(f"mine: 2 usable tracks in {faulty}\nsplit: stratified\n")
-    assert "rock           1     0     0   12.34 to 12.34" in text
-    assert "faults: 10, of which left out: 9" in text
-    assert "  jazz.00000: is silent (peak below -80 dBFS) (left out)" in text
+    assert text.startswith(f"mine: 3 usable tracks in {faulty}\nsplit: stratified\n")
+    assert "rock           1     0     1   0." in text and " to 12.34\n" in text
+    assert "faults: 11, of which left out: 8" in text
+    assert "  jazz.00000: is silent (peak below -120 dBFS) (left out)" in text
     assert "  rock.00000: short: 12.34 s, padded to the clip length\n" in text
     assert "0x" not in text, "an address would differ from run to run"
 

@@ -223,13 +223,13 @@ def test_what_may_not_be_read_is_named(tmp_path, put, monkeypatch):
 def test_a_file_that_goes_away_while_others_are_read_is_named(tmp_path, put, monkeypatch):
     for k in range(3):
         put(f"pop/pop.0000{k}.wav", 300 + k)
-    read = audio.read_audio
+    read = audio.open_recording
 
     def and_delete_the_next(path, **options):
         (tmp_path / "pop" / "pop.00001.wav").unlink(missing_ok=True)
         return read(path, **options)
 
-    monkeypatch.setattr(audio, "read_audio", and_delete_the_next)
+    monkeypatch.setattr(audio, "open_recording", and_delete_the_next)
     corpus = check(tmp_path)
     assert [t.name for t in corpus.tracks] == ["pop.00000", "pop.00002"]
     assert only_fault(corpus).name == "pop.00001"
@@ -239,14 +239,14 @@ def test_a_file_that_goes_away_while_others_are_read_is_named(tmp_path, put, mon
 def test_one_bad_file_never_ends_the_check(tmp_path, put, monkeypatch, error):
     for k in range(3):
         put(f"pop/pop.0000{k}.wav", 300 + k)
-    read = audio.read_audio
+    read = audio.open_recording
 
     def fail(path, **options):
         if path.name == "pop.00001.wav":
             raise error
         return read(path, **options)
 
-    monkeypatch.setattr(audio, "read_audio", fail)
+    monkeypatch.setattr(audio, "open_recording", fail)
     corpus = check(tmp_path)
     assert len(corpus.tracks) == 2 and only_fault(corpus).name == "pop.00001"
 
@@ -254,14 +254,14 @@ def test_one_bad_file_never_ends_the_check(tmp_path, put, monkeypatch, error):
 def test_what_the_reader_warns_of_is_named(tmp_path, put, monkeypatch, recwarn):
     for k in range(3):
         put(f"pop/pop.0000{k}.wav", 300 + k)
-    read = audio.read_audio
+    read = audio.open_recording
 
     def warn(path, **options):
         if path.name == "pop.00001.wav":
             warnings.warn(f"{path}: cut short", UserWarning, stacklevel=1)
         return read(path, **options)
 
-    monkeypatch.setattr(audio, "read_audio", warn)
+    monkeypatch.setattr(audio, "open_recording", warn)
     corpus = check(tmp_path)
     assert len(corpus.tracks) == 3 and not recwarn
     found = only_fault(corpus)
@@ -397,8 +397,8 @@ def test_copies_of_one_file_are_decoded_once(tmp_path, put, monkeypatch):
     for k in range(50):
         shutil.copy(one, tmp_path / "jazz" / f"b{k}.wav")
     calls = []
-    read = audio.read_audio
-    monkeypatch.setattr(audio, "read_audio", lambda p, **kw: calls.append(p) or read(p, **kw))
+    read = audio.open_recording
+    monkeypatch.setattr(audio, "open_recording", lambda p, **kw: calls.append(p) or read(p, **kw))
     assert len(check(tmp_path).tracks) == 51 and calls == [one]
 
 

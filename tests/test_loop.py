@@ -14,6 +14,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from audiostyle_lib.config import AudioConfig, ConfigMismatchError
+from audiostyle_lib.errors import InputError
 from audiostyle_lib.models import checkpoint
 from audiostyle_lib.models.style import CNNStylePredictor
 from audiostyle_lib.paths import NOTEBOOKS
@@ -399,7 +400,7 @@ def test_other_front_end_is_refused_by_name(tmp_path):
 
 
 def test_missing_checkpoint_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*nowhere"):
+    with pytest.raises(InputError, match=r"no checkpoint at .*nowhere"):
         checkpoint.load_model(tmp_path / "nowhere.safetensors", build=Small, config=AudioConfig())
 
 
@@ -410,7 +411,7 @@ def test_what_is_no_checkpoint_of_the_model_is_refused_by_name(tmp_path):
         return checkpoint.load_model(path, build=build, config=AudioConfig())
 
     path.write_text("no tensors")
-    with pytest.raises(ValueError, match=r"file\.safetensors is no checkpoint"):
+    with pytest.raises(ValueError, match=r"file\.safetensors: no checkpoint"):
         load()
     checkpoint.save(path, {"x": torch.zeros(1)}, {})
     with pytest.raises(ValueError, match="does not say which model"):

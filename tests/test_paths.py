@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from audiostyle_lib import paths
+from audiostyle_lib.errors import InputError
 
 OVERRIDES = [
     ("AUDIOSTYLE_DATA", paths.data, "data"),
@@ -64,7 +65,7 @@ def test_named_gtzan_that_is_no_folder_raises(kind, monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("AUDIOSTYLE_DATA", str(tmp_path))
     monkeypatch.setenv("AUDIOSTYLE_GTZAN", str(tmp_path / kind))
-    with pytest.raises(FileNotFoundError, match=f"AUDIOSTYLE_GTZAN .*{kind}"):
+    with pytest.raises(InputError, match=f"AUDIOSTYLE_GTZAN .*{kind}"):
         paths.gtzan()
 
 

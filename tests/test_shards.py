@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from audiostyle_lib import bands
 from audiostyle_lib.__main__ import main
 from audiostyle_lib.bands import lattice, shards
+from audiostyle_lib.errors import InputError
 
 PAIRS = {"n_groups": 3, "split": "train", "seed": 5}
 
@@ -36,7 +37,7 @@ def test_a_part_that_is_there_stays_and_a_missing_one_is_named(tmp_path, config,
         lambda which, **_: (torch.zeros(len(which), 4, 4, 128, 2), torch.zeros(len(which), 4)),
     )  # fmt: skip
     first = shards.write_pairs(tmp_path, shard=(1, 2), config=config, **PAIRS)
-    with pytest.raises(FileNotFoundError, match="missing train-00002-of-00002"):
+    with pytest.raises(InputError, match="1 of 2 parts missing, first train-00002-of-00002"):
         shards.read_pairs(tmp_path, config=config, **PAIRS)
     shards.write_pairs(tmp_path, shard=(2, 2), config=config, **PAIRS)
     assert shards.read_pairs(tmp_path, config=config, **PAIRS).shape == (3, 4, 4, 128, 2)
@@ -44,7 +45,7 @@ def test_a_part_that_is_there_stays_and_a_missing_one_is_named(tmp_path, config,
     assert shards.write_pairs(tmp_path, shard=(1, 2), config=config, **PAIRS) == first
     with pytest.raises(ValueError, match="'seed': 6"):
         shards.read_pairs(tmp_path, config=config, **(PAIRS | {"seed": 6}))
-    with pytest.raises(FileNotFoundError, match="no parts here"):
+    with pytest.raises(InputError, match="no parts here"):
         shards.read_pairs(tmp_path / "nowhere", config=config, **PAIRS)
 
 

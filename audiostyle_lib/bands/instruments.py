@@ -10,6 +10,7 @@ test's instruments are never taken, so the test split sounds the same whatever t
 from __future__ import annotations
 
 import json
+import struct
 import sys
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 
 from .. import paths
 from ..config import AudioConfig
+from ..errors import InputError
 from . import genres, soundfont, synth
 from .genres import DRUMS, GENRE_TABLE, TRAIN_PROGRAMS
 from .synth import Note, Part, synthesize
@@ -99,11 +101,18 @@ def _faults(folder: Path, waiting: dict[tuple[int, bool], list[int]]) -> dict[tu
     return found
 
 
+def _preset(data: bytes, bank: int, program: int) -> bytes | None:
+    try:
+        return soundfont.extract_preset(data, bank, program)
+    except (ValueError, LookupError, StopIteration, struct.error) as error:
+        raise InputError(str(error) or "a damaged SoundFont") from error
+
+
 def _extract_all(data: bytes, folder: Path) -> None:
     """Write the usable programs of a SoundFont and what was wrong with the others."""
     ranges, faults = {}, {}
     for (program, is_drum), notes in _ranges().items():
-        preset = soundfont.extract_preset(data, soundfont.DRUM_BANK if is_drum else 0, program)
+        preset = _preset(data, soundfont.DRUM_BANK if is_drum else 0, program)
         file = soundfont.file_name(program, is_drum)
         if preset is None:
             faults[file] = "is missing"
@@ -138,12 +147,12 @@ def prepare(source: Path) -> Path:
 
     Raises
     ------
-    ValueError
+    InputError
         If `source` is neither.
     """
     if source.is_dir():
         if not (source / FAULTS).is_file():
-            raise ValueError(f"{source}: not a folder made from a SoundFont")
+            raise InputError(f"{source}: not a folder made from a SoundFont")
         return source
     data = source.read_bytes()
     made_by = (soundfont, genres, synth, sys.modules[__name__])
@@ -156,7 +165,7 @@ def prepare(source: Path) -> Path:
         partial.mkdir()
         try:
             _extract_all(data, partial)
-        except ValueError as error:
-            raise ValueError(f"{source}: {error}") from None
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from None
         partial.rename(target)
     return target

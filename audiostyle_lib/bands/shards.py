@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..config import AudioConfig
+from ..errors import InputError
 from ..models import checkpoint
 from . import corpus, lattice
 
@@ -59,8 +60,16 @@ def write_pairs(
     -------
     Path
         ``<folder>/<split>-<index>-of-<count>.safetensors``.
+
+    Raises
+    ------
+    InputError
+        If there are more parts than groups.
     """
     index, count = shard
+    if count > n_groups:
+        raise InputError(f"{n_groups} groups are not enough for {count} parts")
+    Path(folder).mkdir(parents=True, exist_ok=True)  # before what takes long
     path = Path(folder) / f"{split}-{index:05d}-of-{count:05d}.safetensors"
     facts = _facts(n_groups, split, seed, soundfonts, config)
     header = {"audio": config.to_dict(), "pairs": facts}
@@ -93,18 +102,18 @@ def read_pairs(
 
     Raises
     ------
-    FileNotFoundError
+    InputError
         If a part is missing; names which.
-    ValueError
         If a part was rendered with other settings; names them.
     """
-    files = sorted(Path(folder).glob(f"{split}-*-of-*.safetensors"))
+    digits = "[0-9]" * 5
+    files = sorted(Path(folder).glob(f"{split}-{digits}-of-{digits}.safetensors"))
     if not files:
-        raise FileNotFoundError(f"{folder}: no parts here; `audiostyle data pairs` renders them")
+        raise InputError(f"{folder}: no parts here; `audiostyle data pairs` renders them")
     count = int(files[0].stem.rsplit("-", 1)[1])
     names = [f"{split}-{k:05d}-of-{count:05d}.safetensors" for k in range(1, count + 1)]
     if missing := [n for n in names if not (Path(folder) / n).is_file()]:
-        raise FileNotFoundError(f"{folder}: missing {', '.join(missing)}")
+        raise InputError(f"{folder}: {len(missing)} of {count} parts missing, first {missing[0]}")
     wanted = {
         "audio": config.to_dict(),
         "pairs": _facts(n_groups, split, seed, soundfonts, config),
@@ -113,6 +122,6 @@ def read_pairs(
     for name in names:
         header = checkpoint.read_header(Path(folder) / name)
         if header != wanted:
-            raise ValueError(f"{folder}/{name} was rendered as {header}, wanted: {wanted}")
+            raise InputError(f"{folder}/{name} was rendered as {header}, wanted: {wanted}")
         parts.append(checkpoint.read_tensors(Path(folder) / name)["log_mels"].to(device))
     return torch.cat(parts)

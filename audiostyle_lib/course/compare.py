@@ -106,7 +106,7 @@ def compare_folders(folder: Path, reference: Path | None = None) -> tuple[str, b
 
     Raises
     ------
-    FileNotFoundError
+    InputError
         If one of the folders holds no metrics.
     """
     reference = Path(reference or _committed(folder)).resolve()

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from .. import paths
+from ..errors import InputError
 from . import prose, report
 from .run import read_run, write_metrics
 
@@ -164,7 +165,7 @@ def reproduce(
 
     Raises
     ------
-    ValueError
+    InputError
         If there is no notebook of such a name or number.
     """
     targets = [_named(text) for text in only or ["11_report"]]
@@ -239,7 +240,7 @@ def _compile_librosa() -> None:
 def _named(text: str) -> str:
     matches = [name for name in DEPENDS if name == text or name.split("_")[0] == text.zfill(2)]
     if not matches:
-        raise ValueError(f"no notebook {text!r}: choose one of {', '.join(DEPENDS)}")
+        raise InputError(f"no notebook {text!r}: choose one of {', '.join(DEPENDS)}")
     return matches[0]
 
 
@@ -271,7 +272,7 @@ def store(folder: Path, *, only: list[str] | None = None) -> None:
     _store_metrics(folder, reference, names)
     for name in names:
         executed = folder / "notebooks" / f"{name}.ipynb"
-        source = executed.read_text()
+        source = executed.read_text(encoding="utf-8")
         for file in (*folder.glob("fig*.*"), folder / "benchmark.json"):
             if any(f'\\"{written}\\"' in source for written in (file.stem, file.name)):
                 shutil.copyfile(file, reference / file.name)

@@ -51,7 +51,7 @@ def table(header: list[str], rows: list[list[str]]) -> None:
 def replace_between(file: Path, marker: str, text: str) -> None:
     """Put `text` between ``<!-- marker: begin -->`` and ``<!-- marker: end -->`` in a file."""
     begin, end = f"<!-- {marker}: begin -->", f"<!-- {marker}: end -->"
-    before, rest = file.read_text().split(begin)
+    before, rest = file.read_text(encoding="utf-8").split(begin)
     after = rest.split(end)[1]
     with written_beside(file) as temporary:
-        temporary.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+        temporary.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")

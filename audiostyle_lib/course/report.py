@@ -193,14 +193,14 @@ def write(folder: Path) -> Path:
 
     Raises
     ------
-    FileNotFoundError
+    InputError
         If `folder` holds no metrics.
     """
     run = read_run(folder)
     write_metrics(folder / "metrics.json", run.metrics, run.provenance)
     text = page(folder)
     with paths.written_beside(folder / "report.md") as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
     return folder / "report.md"
 
 

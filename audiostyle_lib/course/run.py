@@ -21,8 +21,19 @@ from pathlib import Path
 
 from .. import config as cfg
 from .. import corpora, paths
+from ..errors import InputError
 
 VERSIONS_OF = ("torch", "torchaudio", "librosa", "numpy", "symusic", "lightning-fabric")
+# What is read of a metric and of the provenance of a notebook, so that others' JSON is refused.
+_NUMBER = float | int | None
+_METRIC = {
+    "name": str, "split": str, "unit": str, "definition": str, "trivial_name": str, "notebook": str,
+    "value": _NUMBER, "trivial": _NUMBER, "report": _NUMBER, "n": int, "higher_is_better": bool,
+}  # fmt: skip
+_PROVENANCE = {
+    "profile": str, "corpus": str, "corpus_sha256": str, "seed": int, "device": str,
+    "wall_seconds": float | int, "settings": dict,
+}  # fmt: skip
 TOLERANCE = 0.01  # of a metric, unless its notebook says otherwise; `compare.agrees` says of what
 
 
@@ -214,7 +225,7 @@ def _calling_cell(notebook: str) -> str | None:
     if shell is None or not (paths.NOTEBOOKS / f"{notebook}.ipynb").is_file():
         return None
     source = shell.user_ns.get("In", [""])[-1].strip()
-    cells = json.loads((paths.NOTEBOOKS / f"{notebook}.ipynb").read_text())["cells"]
+    cells = json.loads((paths.NOTEBOOKS / f"{notebook}.ipynb").read_text("utf-8"))["cells"]
     return next((c["id"] for c in cells if "".join(c["source"]).strip() == source), None)
 
 
@@ -304,25 +315,55 @@ def read_run(folder: Path) -> Results:
 
     Raises
     ------
-    FileNotFoundError
-        If `folder` holds no metrics.
+    InputError
+        If `folder` holds no metrics, or a file there is not what a run writes.
     """
     folder = Path(folder).resolve()
     metrics, provenance = [], {}
     for part in sorted((folder / "metrics").glob("*.json")):
-        content = json.loads(part.read_text())
-        metrics += content["metrics"]
-        provenance[part.stem] = content["provenance"]
+        found, of_notebook = _read_metrics(part, part.stem)
+        metrics += found
+        provenance |= of_notebook
         times = folder / "times" / part.name  # left by the pipeline
         if times.is_file():
-            provenance[part.stem]["seconds_by_section"] = json.loads(times.read_text())
+            provenance[part.stem]["seconds_by_section"] = _read_json(times)
     merged = folder / "metrics.json"
     if not metrics and merged.is_file():
-        content = json.loads(merged.read_text())
-        metrics, provenance = content["metrics"], content["provenance"]
+        metrics, provenance = _read_metrics(merged)
     if not metrics:
-        raise FileNotFoundError(f"{folder}: no metrics of a run here; run `audiostyle reproduce`")
+        raise InputError(f"{folder}: no metrics of a run here; run `audiostyle reproduce`")
     return Results(folder.name, metrics, provenance)
+
+
+def _read_json(file: Path):
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file}: not JSON ({error})") from error
+
+
+def _read_metrics(file: Path, notebook: str | None = None) -> tuple[list[dict], dict]:
+    """What `write_metrics` wrote of one notebook, or of all: metrics, and provenance by notebook."""
+    content = _read_json(file)
+    if not _has(content, {"metrics": list, "provenance": dict}):
+        raise InputError(f"{file}: not the metrics of a run")
+    metrics, provenance = content["metrics"], content["provenance"]
+    provenance = provenance if notebook is None else {notebook: provenance}
+    for i, entry in enumerate(metrics, start=1):
+        complete = _has(entry, _METRIC) and entry["notebook"] in provenance
+        if not complete or (entry["value"] is None and not entry.get("diverged")):
+            raise InputError(f"{file}: entry {i} is no metric of a run")
+    for name, facts in provenance.items():
+        if not _has(facts, _PROVENANCE):
+            raise InputError(f"{file}: does not say how {name} was run")
+    return metrics, provenance
+
+
+def _has(entry, wanted: dict[str, type]) -> bool:
+    """Whether `entry` is a dictionary with all that is wanted, each of its type."""
+    return isinstance(entry, dict) and all(
+        key in entry and isinstance(entry[key], kind) for key, kind in wanted.items()
+    )
 
 
 def write_metrics(path: Path, metrics: list[dict], provenance: dict) -> None:

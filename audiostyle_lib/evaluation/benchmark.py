@@ -11,7 +11,6 @@ Used by ``audiostyle benchmark`` and ``notebooks/09_evaluation.ipynb``; `oracle`
 
 from __future__ import annotations
 
-import csv
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -26,14 +25,16 @@ from .. import transfer, vocoding
 from ..bands import lattice
 from ..config import AudioConfig
 from ..corpora import Corpus, read_clip
+from ..errors import InputError
 from ..models.recombine import GainTransfer, StyleCode
 from ..paths import written_beside
 from ..signal import audio, features
-from . import metrics, peers
+from . import metrics, peers, tables
 from .judges import Judges
 
 UNPAIRED = 0  # in place of a tier
 UNPAIRED_SECONDS = 10.0
+SHORTEST_SECONDS = 0.5  # of a clip to be scored: the judges halve the time resolution four times
 RESAMPLES = 2000  # of the bootstrap
 COPY = "copy content"
 
@@ -195,7 +196,7 @@ def unpaired(
     list of lattice.Triplet
         Of at most `UNPAIRED_SECONDS` s each, without truth and notes; their onsets are detected.
     """
-    tracks = corpus.split("test")
+    tracks = [t for t in corpus.split("test") if t.seconds >= SHORTEST_SECONDS]
     order = np.random.default_rng([seed, 11]).permutation(len(tracks))
     items = []
     for a, b in zip(order, np.roll(order, 1), strict=True):
@@ -211,63 +212,40 @@ def unpaired(
     return items
 
 
-def from_csv(path: Path, config: AudioConfig) -> tuple[list[lattice.Triplet], list[Waveform]]:
-    """Items and outputs from a table of files with the columns content, style, truth, output.
+def read_files(row: tables.Row, config: AudioConfig) -> tuple[lattice.Triplet, Waveform]:
+    """Read the files of one row of a table: an item and an output to be scored.
 
     Parameters
     ----------
-    path : Path
-        Comma-separated, UTF-8, with a header. Files are relative to the table's folder; `truth` may be
-        empty.
+    row : tables.Row
     config : AudioConfig
 
     Returns
     -------
-    items : list of lattice.Triplet
-        Without notes and genres, so columns that need them stay empty.
-    outputs : list of np.ndarray [shape=(n_samples,)]
-        To be scored, one an item.
+    item : lattice.Triplet
+        Without notes and genres, so columns that need them stay empty; without a truth where the table
+        names none.
+    output : np.ndarray [shape=(n_samples,)]
 
     Raises
     ------
-    ValueError
-        If the table cannot be read, a column or a cell is missing, or there are no rows.
+    InputError
+        If a cell is empty, or its file cannot be used or is shorter than `SHORTEST_SECONDS`.
     """
-
-    def read(name: str) -> Waveform:
-        return audio.read_audio(path.parent / name, config=config)
-
-    items, outputs = [], []
-    for row in _rows(path):
-        truth = read(row["truth"]) if row.get("truth") else None
-        content = read(row["content"])
-        onsets = metrics.detected_onsets(content if truth is None else truth, config)
-        tier = UNPAIRED if truth is None else 2
-        items.append(
-            lattice.Triplet(content, read(row["style"]), truth, "", "", tier, None, onsets)
-        )
-        outputs.append(read(row["output"]))
-    return items, outputs
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    """Rows of a table, but for those without any cell."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()  # spreadsheets write a mark first
-    except (IsADirectoryError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a table in UTF-8 ({error})") from None
-    reader = csv.DictReader(lines, skipinitialspace=True)
-    rows = [(reader.line_num, row) for row in reader if any(row.values())]
-    wanted = ("content", "style", "output")
-    if not rows or not set(wanted) <= set(reader.fieldnames):
-        raise ValueError(
-            f"{path}: needs a header with content, style, output (and truth), and rows"
-        )
-    for line, row in rows:
-        for name in wanted:
-            if not row[name]:
-                raise ValueError(f"{path}: no {name} in line {line}")
-    return [row for _, row in rows]
+    names = [*tables.WANTED, *(name for name in tables.OPTIONAL if row.cells[name])]
+    files = {name: row.file(name) for name in names}
+    clips = {name: audio.read_audio(file, config=config) for name, file in files.items()}
+    for name, clip in clips.items():
+        seconds = len(clip) / config.sample_rate
+        if seconds < SHORTEST_SECONDS and name != "output":  # which gets the content's length
+            raise InputError(
+                f"{files[name]}: lasts {seconds:.2f} s, a {name} needs {SHORTEST_SECONDS} s to be scored"
+            )
+    truth = clips.get("truth")
+    onsets = metrics.detected_onsets(clips["content"] if truth is None else truth, config)
+    tier = UNPAIRED if truth is None else 2
+    item = lattice.Triplet(clips["content"], clips["style"], truth, "", "", tier, None, onsets)
+    return item, clips["output"]
 
 
 # Methods ------------------------------------------------------------------------------------------
@@ -392,14 +370,14 @@ def chosen(named: dict[str, Method], names: Sequence[str] | None) -> dict[str, M
 
     Raises
     ------
-    ValueError
+    InputError
         For a name that is not there; says which are.
     """
     if names is None:
         return named
     unknown = [name for name in names if name not in named]
     if unknown:
-        raise ValueError(f"unknown method {unknown[0]!r}: choose among {', '.join(named)}")
+        raise InputError(f"unknown method {unknown[0]!r}: choose among {', '.join(named)}")
     return {name: named[name] for name in names}
 
 

@@ -6,14 +6,19 @@ Apart from ``training`` so that ``transfer`` loads a model without loading the t
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from ..config import AudioConfig, require_same_front_end
+from ..config import AudioConfig, choose_device, require_same_front_end
+from ..errors import InputError
 from ..paths import written_beside
+
+LFS_POINTER = b"version https://git-lfs"
 
 
 def save(path: Path, tensors: dict[str, Tensor], header: dict) -> None:
@@ -26,11 +31,31 @@ def save(path: Path, tensors: dict[str, Tensor], header: dict) -> None:
 
 
 def read_header(path: Path) -> dict:
-    """The header of a checkpoint without its tensors."""
-    from safetensors import safe_open
+    """The header of a checkpoint without its tensors.
 
-    with safe_open(path, framework="pt") as file:
-        return {k: json.loads(v) for k, v in (file.metadata() or {}).items()}
+    Raises
+    ------
+    InputError
+        If there is no such file, or it is no whole safetensors file; says what to do.
+    """
+    return _read_facts(Path(path))[0]
+
+
+def _read_facts(path: Path) -> tuple[dict, dict[str, list[int]]]:
+    """The header of a checkpoint and the shapes of its tensors."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise InputError(f"no checkpoint at {path}")
+    with path.open("rb") as file:
+        if file.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise InputError(f"{path}: stands for a file in git-lfs: run `git lfs pull`")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = {k: json.loads(v) for k, v in (file.metadata() or {}).items()}
+            return header, {k: file.get_slice(k).get_shape() for k in file.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: no checkpoint, or one that is cut short ({error})") from error
 
 
 def read_tensors(path: Path, *, prefix: str = "") -> dict[str, Tensor]:
@@ -63,29 +88,49 @@ def load_model(
     ------
     ConfigMismatchError
         If the checkpoint was made for another front end.
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the file is no checkpoint, or one of another kind of model.
+    InputError
+        If there is no such file, or it is no checkpoint, one of another kind of model, or damaged.
     """
     path = Path(path)
-    from safetensors import SafetensorError
+    header, shapes = _read_facts(path)
+    if not all(isinstance(header.get(key), dict) for key in ("audio", "model")):
+        raise InputError(f"{path}: does not say which model it is of")
+    require_same_front_end(config, header["audio"], what=str(path))
+    _require_same_model(build, header["model"], shapes, path)
+    model = build(**header["model"])
+    model.load_state_dict(read_tensors(path, prefix="model."))
+    if not all(weight.isfinite().all() for weight in model.state_dict().values()):
+        raise InputError(f"{path}: holds weights that are not finite: the file is damaged")
+    return model.to(torch.device(choose_device(device))).eval()
 
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves out what draws initial weights in place: without memory that would load torch's compiler."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        name = func.__name__
+        in_place = args and name.endswith("_") and not name.endswith("__")
+        return args[0] if in_place else func(*args, **(kwargs or {}))
+
+
+def _require_same_model(build: Callable, sizes: dict, shapes: dict, path: Path) -> None:
+    """Raise `InputError` unless a model of these sizes has the weights of these names and shapes.
+
+    Found out without memory for the model, which a header could ask any amount of.
+    """
+    largest = max((max(shape, default=1) for shape in shapes.values()), default=0)
+    numbers = [n for n in sizes.values() if isinstance(n, int)]
     try:
-        header = read_header(path)
-    except SafetensorError:
-        raise ValueError(f"{path.name} is no checkpoint") from None
-    if not {"audio", "model"} <= header.keys():
-        raise ValueError(f"{path.name} does not say which model it is of")
-    require_same_front_end(config, header["audio"], what=path.name)
-    try:
-        model = build(**header["model"])
-        model.load_state_dict(read_tensors(path, prefix="model."))
-    except (TypeError, RuntimeError) as error:
-        raise ValueError(f"{path.name} holds another kind of model") from error
-    return model.to(torch.device(device)).eval()
+        if max(numbers, default=0) > 8 * max(largest, len(shapes)):
+            raise ValueError(f"sizes {sizes} for weights of at most {largest}")
+        with torch.device("meta"), _Undrawn(), warnings.catch_warnings(action="ignore"):
+            wanted = {f"model.{k}": list(v.shape) for k, v in build(**sizes).state_dict().items()}
+        found = {k: v for k, v in shapes.items() if k.startswith("model.")}
+        if wanted != found:
+            other = sorted(k for k in wanted | found if wanted.get(k) != found.get(k))
+            raise ValueError(f"{len(other)} weights differ, first {other[0]}")
+    except Exception as error:  # whatever a constructor makes of the header of another model
+        raise InputError(f"{path}: holds another kind of model ({error})") from error
 
 
 def store_pretrained(

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ..config import AudioConfig, rehearsed_steps
+from ..errors import InputError
 from ..models import checkpoint as ckpt
 from .fingerprint import fingerprint
 
@@ -268,7 +269,7 @@ def _share(batch, fabric) -> tuple[tuple, float]:
 
     Raises
     ------
-    ValueError
+    InputError
         If there are more processes than items.
     """
     from lightning_utilities.core.apply_func import apply_to_collection
@@ -286,7 +287,7 @@ def _share(batch, fabric) -> tuple[tuple, float]:
     mine = apply_to_collection(batch, Tensor, part)
     n = sizes[0]
     if n < fabric.world_size:
-        raise ValueError(f"{fabric.world_size} processes cannot share a batch of {n}")
+        raise InputError(f"{fabric.world_size} processes cannot share a batch of {n}")
     return mine, len(range(fabric.global_rank, n, fabric.world_size)) * fabric.world_size / n
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import AudioConfig
+from ..errors import InputError
 from ..models.discriminators import SpectrogramDiscriminator
 from ..models.recombine import GainTransfer, floored_difference, log_spectral_loss
 from ..signal import features
@@ -213,7 +214,7 @@ def train_gain_transfer(
 
     Raises
     ------
-    ValueError
+    InputError
         If a quarter of a batch is less than one recording.
     """
     torch.manual_seed(seed)
@@ -221,7 +222,7 @@ def train_gain_transfer(
     model = GainTransfer(**sizes)
     model.standardize.fit(log_mels[:64].flatten(0, 2).float())
     if recordings is not None and SELF_SUPERVISED * batch_size < 1:
-        raise ValueError(f"no room for recordings in a batch of {batch_size}: take at least 4")
+        raise InputError(f"no room for recordings in a batch of {batch_size}: take at least 4")
     curves = _fit(
         model, regression_step, log_mels, recordings=recordings, valid=valid, steps=steps,
         path=path, arguments=sizes, config=config, seed=seed, device=device, lr=lr,
