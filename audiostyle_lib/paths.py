@@ -9,6 +9,8 @@ folder), ``AUDIOSTYLE_FIGURES`` (where runs write figures, metrics and executed 
 
 from __future__ import annotations
 
+import errno
+import glob
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,12 +81,37 @@ def gtzan() -> Path | None:
 
 @contextmanager
 def written_beside(path: Path):
-    """Yield a temporary path in `path`'s folder and rename it to `path` if the block succeeds."""
+    """Yield a temporary path in `path`'s folder and rename it to `path` if the block succeeds.
+
+    What a killed process has left there of the same file is removed first.
+
+    Raises
+    ------
+    OSError
+        Where nothing can be written, such as on a full disk; names `path`.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    before, after = f".{path.stem[:20]}.", f".tmp{path.suffix}"
+    _remove_leftovers(path.parent, before, after)
+    temporary = path.with_name(f"{before}{os.getpid()}{after}")
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # what fails while it writes knows the reason and not the file
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_leftovers(folder: Path, before: str, after: str) -> None:
+    """Remove temporary files of processes that are no more."""
+    for left in folder.glob(f"{glob.escape(before)}*{glob.escape(after)}"):
+        import psutil
+
+        pid = left.name.removeprefix(before).removesuffix(after)
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            left.unlink(missing_ok=True)

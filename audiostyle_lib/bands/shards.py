@@ -9,9 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from ..config import AudioConfig
+from ..errors import InputError
 from ..models import checkpoint
 from . import corpus, lattice
 
@@ -64,7 +66,7 @@ def write_pairs(
     path = Path(folder) / f"{split}-{index:05d}-of-{count:05d}.safetensors"
     facts = _facts(n_groups, split, seed, soundfonts, config)
     header = {"audio": config.to_dict(), "pairs": facts}
-    if path.is_file() and checkpoint.read_header(path) == header:
+    if _header(path) == header:
         return path
     log_mels, genres = lattice.render_log_mels(
         part_of(n_groups, shard), split=split, seed=seed, config=config, soundfonts=soundfonts,
@@ -72,6 +74,14 @@ def write_pairs(
     )  # fmt: skip
     checkpoint.save(path, {"log_mels": log_mels, "genres": genres}, header)
     return path
+
+
+def _header(path: Path) -> dict | None:
+    """The header of a part that is there and whole, else None."""
+    try:
+        return checkpoint.read_header(path)
+    except (OSError, ValueError, SafetensorError):
+        return None
 
 
 def read_pairs(
@@ -95,8 +105,8 @@ def read_pairs(
     ------
     FileNotFoundError
         If a part is missing; names which.
-    ValueError
-        If a part was rendered with other settings; names them.
+    InputError
+        If a part is damaged, or was rendered with other settings; names them.
     """
     files = sorted(Path(folder).glob(f"{split}-*-of-*.safetensors"))
     if not files:
@@ -111,8 +121,12 @@ def read_pairs(
     }
     parts = []
     for name in names:
-        header = checkpoint.read_header(Path(folder) / name)
+        header = _header(Path(folder) / name)
+        if header is None:
+            raise InputError(
+                f"{folder}/{name} is damaged: delete it and run `audiostyle data pairs` again"
+            )
         if header != wanted:
-            raise ValueError(f"{folder}/{name} was rendered as {header}, wanted: {wanted}")
+            raise InputError(f"{folder}/{name} was rendered as {header}, wanted: {wanted}")
         parts.append(checkpoint.read_tensors(Path(folder) / name)["log_mels"].to(device))
     return torch.cat(parts)

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from .. import config as cfg
 from .. import corpora, paths
+from ..errors import InputError
 
 VERSIONS_OF = ("torch", "torchaudio", "librosa", "numpy", "symusic", "lightning-fabric")
 TOLERANCE = 0.01  # of a metric, unless its notebook says otherwise; `compare.agrees` says of what
@@ -306,11 +307,13 @@ def read_run(folder: Path) -> Results:
     ------
     FileNotFoundError
         If `folder` holds no metrics.
+    InputError
+        If one of the files is damaged; names it.
     """
     folder = Path(folder).resolve()
     metrics, provenance = [], {}
     for part in sorted((folder / "metrics").glob("*.json")):
-        content = json.loads(part.read_text())
+        content = _read(part)
         metrics += content["metrics"]
         provenance[part.stem] = content["provenance"]
         times = folder / "times" / part.name  # left by the pipeline
@@ -318,11 +321,22 @@ def read_run(folder: Path) -> Results:
             provenance[part.stem]["seconds_by_section"] = json.loads(times.read_text())
     merged = folder / "metrics.json"
     if not metrics and merged.is_file():
-        content = json.loads(merged.read_text())
+        content = _read(merged)
         metrics, provenance = content["metrics"], content["provenance"]
     if not metrics:
         raise FileNotFoundError(f"{folder}: no metrics of a run here; run `audiostyle reproduce`")
     return Results(folder.name, metrics, provenance)
+
+
+def _read(path: Path) -> dict:
+    """What `write_metrics` wrote, or one line if a file of that name is something else."""
+    try:
+        content = json.loads(path.read_text())
+        if isinstance(content["metrics"], list) and isinstance(content["provenance"], dict):
+            return content
+    except (ValueError, LookupError, TypeError):
+        pass
+    raise InputError(f"{path}: damaged, or not the metrics of a run; delete it and reproduce again")
 
 
 def write_metrics(path: Path, metrics: list[dict], provenance: dict) -> None:

@@ -18,11 +18,15 @@ from ..paths import written_beside
 
 def save(path: Path, tensors: dict[str, Tensor], header: dict) -> None:
     """Write `tensors` and the JSON-able `header`, beside and renamed."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     with written_beside(Path(path)) as temporary:
-        save_file(tensors, temporary, metadata={k: json.dumps(v) for k, v in header.items()})
+        try:
+            save_file(tensors, temporary, metadata={k: json.dumps(v) for k, v in header.items()})
+        except SafetensorError as error:  # a full disk
+            raise OSError(str(error)) from error
 
 
 def read_header(path: Path) -> dict:
