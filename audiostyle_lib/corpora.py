@@ -420,7 +420,7 @@ def open_again(corpus: str, *, profile: Profile, seed: int, memory: Path) -> Cor
         known = json.loads(memory.read_text())
         if known["state"] == state():
             return _from_json(known["corpus"])
-    except (FileNotFoundError, ValueError, LookupError, TypeError):
+    except (FileNotFoundError, ValueError, LookupError, TypeError, RecursionError):
         pass  # not there yet, or damaged: written below
     opened = open_corpus(corpus, profile=profile, seed=seed)
     with paths.written_beside(memory) as temporary:

@@ -267,7 +267,7 @@ def write_corpus(
     }
     text = json.dumps(manifest, separators=(",", ":"), sort_keys=True) + "\n"
     path = root / "manifest.json"
-    if not path.is_file() or path.read_text() != text:
+    if not path.is_file() or path.read_bytes() != text.encode():
         with written_beside(path) as temporary:
             temporary.write_text(text)
     return json.loads(text)

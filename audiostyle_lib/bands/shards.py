@@ -24,10 +24,8 @@ def part_of(n: int, shard: tuple[int, int]) -> range:
     return range(n * (index - 1) // count, n * index // count)
 
 
-def _facts(
-    n_groups: int, split: str, seed: int, soundfonts: Sequence[Path], config: AudioConfig
-) -> dict:
-    """All that the renderings depend on."""
+def _facts(n_groups: int, split: str, seed: int, soundfonts: Sequence[Path]) -> dict:
+    """All that the renderings depend on, beside the front end."""
     return {
         "bands": corpus.VERSION, "groups": n_groups, "split": split, "seed": seed,
         "soundfonts": [Path(f).name for f in soundfonts],
@@ -64,9 +62,9 @@ def write_pairs(
     """
     index, count = shard
     path = Path(folder) / f"{split}-{index:05d}-of-{count:05d}.safetensors"
-    facts = _facts(n_groups, split, seed, soundfonts, config)
+    facts = _facts(n_groups, split, seed, soundfonts)
     header = {"audio": config.to_dict(), "pairs": facts}
-    if _header(path) == header:
+    if _read(path)[0] == config.to_dict() | facts:
         return path
     log_mels, genres = lattice.render_log_mels(
         part_of(n_groups, shard), split=split, seed=seed, config=config, soundfonts=soundfonts,
@@ -76,12 +74,13 @@ def write_pairs(
     return path
 
 
-def _header(path: Path) -> dict | None:
-    """The header of a part that is there and whole, else None."""
+def _read(path: Path) -> tuple[dict | None, Tensor | None]:
+    """What a part depends on, and its log-mels; None for both if there is none, or it is damaged."""
     try:
-        return checkpoint.read_header(path)
-    except (OSError, ValueError, SafetensorError):
-        return None
+        header = checkpoint.read_header(path)
+        return {**header["audio"], **header["pairs"]}, checkpoint.read_tensors(path)["log_mels"]
+    except (OSError, ValueError, LookupError, TypeError, SafetensorError):
+        return None, None
 
 
 def read_pairs(
@@ -115,18 +114,18 @@ def read_pairs(
     names = [f"{split}-{k:05d}-of-{count:05d}.safetensors" for k in range(1, count + 1)]
     if missing := [n for n in names if not (Path(folder) / n).is_file()]:
         raise FileNotFoundError(f"{folder}: missing {', '.join(missing)}")
-    wanted = {
-        "audio": config.to_dict(),
-        "pairs": _facts(n_groups, split, seed, soundfonts, config),
-    }
+    wanted = config.to_dict() | _facts(n_groups, split, seed, soundfonts)
     parts = []
     for name in names:
-        header = _header(Path(folder) / name)
-        if header is None:
+        made_of, log_mels = _read(Path(folder) / name)
+        if made_of is None:
             raise InputError(
                 f"{folder}/{name} is damaged: delete it and run `audiostyle data pairs` again"
             )
-        if header != wanted:
-            raise InputError(f"{folder}/{name} was rendered as {header}, wanted: {wanted}")
-        parts.append(checkpoint.read_tensors(Path(folder) / name)["log_mels"].to(device))
+        others = [
+            f"{k} {made_of.get(k)}, not {v}" for k, v in wanted.items() if made_of.get(k) != v
+        ]
+        if others:
+            raise InputError(f"{folder}/{name} was rendered with {'; '.join(others)}"[:500])
+        parts.append(log_mels.to(device))
     return torch.cat(parts)

@@ -334,7 +334,7 @@ def _read(path: Path) -> dict:
         content = json.loads(path.read_text())
         if isinstance(content["metrics"], list) and isinstance(content["provenance"], dict):
             return content
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         pass
     raise InputError(f"{path}: damaged, or not the metrics of a run; delete it and reproduce again")
 

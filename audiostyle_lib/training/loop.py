@@ -335,9 +335,10 @@ def _require_whole(
     }:
         raise ValueError("its tensors are not those of the model")
     shapes = [p.shape for p in model.parameters()]
-    for name, value in state.items():
-        if value.ndim and value.shape != shapes[int(name.split(".")[0])]:
-            raise ValueError("its optimiser's state is not that of the model")
+    moments = {name: value.shape for name, value in state.items() if value.ndim}
+    indices = {name.split(".")[0] for name in state}
+    if moments != {f"{i}.{k}": shapes[int(i)] for i in indices for k in ("exp_avg", "exp_avg_sq")}:
+        raise ValueError("its optimiser's state is not that of the model")
 
 
 def _differences(old: dict, new: dict) -> Iterator[str]:
