@@ -335,9 +335,11 @@ def _require_whole(
     }:
         raise ValueError("its tensors are not those of the model")
     shapes = [p.shape for p in model.parameters()]
-    moments = {name: value.shape for name, value in state.items() if value.ndim}
-    indices = {name.split(".")[0] for name in state}
-    if moments != {f"{i}.{k}": shapes[int(i)] for i in indices for k in ("exp_avg", "exp_avg_sq")}:
+    expected = {}
+    for i in {name.split(".")[0] for name in state}:
+        shape = shapes[int(i)]
+        expected |= {f"{i}.step": torch.Size(), f"{i}.exp_avg": shape, f"{i}.exp_avg_sq": shape}
+    if {name: value.shape for name, value in state.items()} != expected:
         raise ValueError("its optimiser's state is not that of the model")
 
 
