@@ -156,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--device", default="auto")
     p.add_argument("--only", nargs="+", metavar="NN", help="these notebooks and what they need")
-    p.add_argument("--cores", type=int, default=os.cpu_count() or 1)
+    p.add_argument("--cores", type=_at_least(1, int), default=os.cpu_count() or 1)
     p.add_argument(
         "--store", action="store_true",
         help="make the run the reference: figures/<profile>-<corpus>, notebooks/ and the README's table",

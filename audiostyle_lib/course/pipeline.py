@@ -170,8 +170,12 @@ def reproduce(
     Raises
     ------
     InputError
-        If there is no notebook of such a name or number, or another process is at work in the folder.
+        If there is no notebook of such a name or number, no such corpus, or another run in the folder.
     """
+    if corpus == "gtzan" and paths.gtzan() is None:
+        raise InputError(
+            f"no GTZAN at {paths.data() / 'gtzan'}; put it there, or set AUDIOSTYLE_GTZAN"
+        )
     targets = [_named(text) for text in only or ["11_report"]]
     folder = paths.runs() / f"{profile}-{corpus}"
     command = [

@@ -23,7 +23,7 @@ COMPILED_ON_IMPORT = (
 def _end_with_parent() -> None:
     import psutil
 
-    sys.stdin.read()  # returns when nobody holds the other end any more
+    os.read(0, 1)  # returns when nobody holds the other end any more
     for process in psutil.Process().children(recursive=True):
         process.kill()
     os._exit(1)

@@ -135,6 +135,7 @@ def _checkpoint(file: Path) -> tuple:
         header = {k: json.loads(v) for k, v in (opened.metadata() or {}).items()}
         tensors = {k: opened.get_tensor(k) for k in opened.keys()}  # noqa: SIM118  # no dict
     header.pop("seconds", None)
+    header.get("provenance", {}).pop("wall_seconds", None)
     header.get("curves", {}).pop("seconds", None)
     hashes = {k: hashlib.sha256(v.tobytes()).hexdigest() for k, v in tensors.items()}
     return header, hashes
