@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import glob
 import os
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -83,7 +84,8 @@ def gtzan() -> Path | None:
 def written_beside(path: Path):
     """Yield a temporary path in `path`'s folder and rename it to `path` if the block succeeds.
 
-    What a killed process has left there of the same file is removed first.
+    What a killed process has left there of the same file is removed first. A device or a pipe, such as
+    /dev/null, is not replaced: it is yielded itself.
 
     Raises
     ------
@@ -91,10 +93,11 @@ def written_beside(path: Path):
         Where nothing can be written, such as on a full disk; names `path`.
     """
     path = Path(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        yield path
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    before, after = f".{path.stem[:20]}.", f".tmp{path.suffix}"
-    _remove_leftovers(path.parent, before, after)
-    temporary = path.with_name(f"{before}{os.getpid()}{after}")
+    temporary = _temporary(path)
     try:
         yield temporary
         temporary.replace(path)
@@ -107,11 +110,30 @@ def written_beside(path: Path):
         temporary.unlink(missing_ok=True)
 
 
-def _remove_leftovers(folder: Path, before: str, after: str) -> None:
-    """Remove temporary files of processes that are no more."""
-    for left in folder.glob(f"{glob.escape(before)}*{glob.escape(after)}"):
+@contextmanager
+def folder_written_beside(path: Path):
+    """Yield an empty folder beside `path` that is renamed to it, like `written_beside`.
+
+    Where another process makes the same folder and is first, its folder stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        if not path.is_dir():
+            temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary(path: Path) -> Path:
+    """This process's temporary name beside `path`; those of processes that are no more are removed."""
+    before, after = f".{path.stem[:20]}.", f".tmp{path.suffix}"
+    for left in path.parent.glob(f"{glob.escape(before)}*{glob.escape(after)}"):
         import psutil
 
         pid = left.name.removeprefix(before).removesuffix(after)
         if pid.isdecimal() and not psutil.pid_exists(int(pid)):
-            left.unlink(missing_ok=True)
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+    return path.with_name(f"{before}{os.getpid()}{after}")

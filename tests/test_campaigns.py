@@ -28,7 +28,7 @@ def test_odd_inputs_are_read_or_refused_in_one_line(tmp_path):
 
 
 def test_what_is_killed_and_run_again_ends_the_same():
-    result = run(kill, "--kills", "training=2", "corpus=1")
+    result = run(kill, "--kills", "training=1", "corpus=1")
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.splitlines()[-1].endswith("0 times lost")
 

@@ -378,3 +378,29 @@ def test_a_full_disk_names_the_file_and_keeps_the_old_one(tmp_path):
     ):
         temporary.write_text("x" * 1000)
     assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe.json"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE, text=True)
+    with paths.written_beside(pipe) as place:
+        place.write_text("x")
+    assert reader.communicate(timeout=10)[0] == "x" and pipe.is_fifo()
+
+
+def test_a_folder_is_there_as_a_whole_or_not_at_all(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = tmp_path / f".font.{ended.pid}.tmp"
+    left.mkdir()
+    (left / "part").touch()
+    with pytest.raises(KeyError), paths.folder_written_beside(tmp_path / "font") as folder:
+        (folder / "one").touch()
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+    for text in ("first", "second"):
+        with paths.folder_written_beside(tmp_path / "font") as folder:
+            (folder / "one").write_text(text)
+    assert [f.name for f in tmp_path.iterdir()] == ["font"]
+    assert (tmp_path / "font" / "one").read_text() == "first"

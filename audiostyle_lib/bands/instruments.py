@@ -13,12 +13,12 @@ import json
 import sys
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from .. import paths
 from ..config import AudioConfig
+from ..errors import InputError
 from . import genres, soundfont, synth
 from .genres import DRUMS, GENRE_TABLE, TRAIN_PROGRAMS
 from .synth import Note, Part, synthesize
@@ -138,25 +138,21 @@ def prepare(source: Path) -> Path:
 
     Raises
     ------
-    ValueError
+    InputError
         If `source` is neither.
     """
     if source.is_dir():
         if not (source / FAULTS).is_file():
-            raise ValueError(f"{source}: not a folder made from a SoundFont")
+            raise InputError(f"{source}: not a folder made from a SoundFont")
         return source
     data = source.read_bytes()
     made_by = (soundfont, genres, synth, sys.modules[__name__])
     target = paths.data() / "bands" / f"{source.stem}-{soundfont.digest(data, *made_by)}"
     if target.is_dir():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".", dir=target.parent) as beside:
-        partial = Path(beside) / target.name
-        partial.mkdir()
+    with paths.folder_written_beside(target) as partial:
         try:
             _extract_all(data, partial)
         except ValueError as error:
-            raise ValueError(f"{source}: {error}") from None
-        partial.rename(target)
+            raise InputError(f"{source}: {error}") from None
     return target
