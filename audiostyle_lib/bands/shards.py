@@ -79,7 +79,7 @@ def _read(path: Path) -> tuple[dict | None, Tensor | None]:
     try:
         header = checkpoint.read_header(path)
         return {**header["audio"], **header["pairs"]}, checkpoint.read_tensors(path)["log_mels"]
-    except (OSError, ValueError, LookupError, TypeError, SafetensorError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError, SafetensorError):
         return None, None
 
 

@@ -310,7 +310,7 @@ def _resume(
         weights = ckpt.read_tensors(path, prefix="model.")
         state = ckpt.read_tensors(path, prefix="optimizer.") if done < epochs else {}
         _require_whole(done, epochs, curves, weights, state, model)
-    except (SafetensorError, ValueError, LookupError, TypeError) as error:
+    except (SafetensorError, ValueError, LookupError, TypeError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         say(f"{label}: {path.name} is damaged ({reason}): trained again", flush=True)
         return {}, 0
