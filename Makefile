@@ -1,5 +1,7 @@
 # make reproduce   run every notebook (profile quick) to figures, metrics and a report page
 # make test        run every test
+# make fuzz        10 000 damaged and odd inputs: each is read, or refused in one line
+# make kill        trainings, renderings, transfers and runs killed and started again: nothing is lost
 # make lab         open JupyterLab in the environment
 # make wheelhouse  wheels of what PYTHON lacks elsewhere, for a machine without network (README)
 # make lint        ruff over the library, the tests and the notebooks
@@ -12,13 +14,19 @@ CORPUS ?= auto
 VENV := .venv
 READY := $(VENV)/installed
 
-.PHONY: reproduce test lab wheelhouse lint clean
+.PHONY: reproduce test fuzz kill lab wheelhouse lint clean
 
 reproduce: $(READY)
 	$(VENV)/bin/audiostyle reproduce --profile $(PROFILE) --corpus $(CORPUS)
 
 test: $(READY)
 	$(VENV)/bin/python -m pytest
+
+fuzz: $(READY)
+	$(VENV)/bin/python tests/campaigns/fuzz.py
+
+kill: $(READY)
+	$(VENV)/bin/python tests/campaigns/kill.py
 
 lab: $(READY)
 	$(VENV)/bin/jupyter lab notebooks

@@ -388,10 +388,12 @@ def open_again(corpus: str, *, profile: Profile, seed: int, memory: Path) -> Cor
         form = [f.name for kind in (Corpus, Track, Fault) for f in fields(kind)]
         return [corpus, bands.corpus.VERSION, profile.clips_per_genre, seed, files, form]
 
-    if memory.is_file():
+    try:
         known = json.loads(memory.read_text())
         if known["state"] == state():
             return _from_json(known["corpus"])
+    except (FileNotFoundError, ValueError, LookupError, TypeError, RecursionError):
+        pass  # not there yet, or damaged: written below
     opened = open_corpus(corpus, profile=profile, seed=seed)
     with paths.written_beside(memory) as temporary:
         content = {"state": state(), "corpus": asdict(opened)}
@@ -475,9 +477,11 @@ def read_clip(track: Track, *, config: AudioConfig, seconds: float) -> np.ndarra
 def _decoded(track: Track, config: AudioConfig) -> np.ndarray:
     """A track's waveform as float32, decoded and resampled once and then kept beside the corpora."""
     file = paths.data() / "decoded" / f"{track.sha256[:32]}-{config.sample_rate}.npy"
-    if file.is_file():
+    try:
         kept = np.load(file)
         return kept if kept.dtype == np.float32 else kept.astype(np.float32) / FULL_SCALE
+    except (FileNotFoundError, ValueError, EOFError):
+        pass  # not there yet, or damaged: decoded below
     waveform = audio.read_audio(track.path, config=config)
     if sha256_of(track.path) != track.sha256:
         raise audio.AudioError(f"{track.path}: has changed since the corpus was read: run again")

@@ -9,10 +9,12 @@ folder), ``AUDIOSTYLE_FIGURES`` (where runs write figures, metrics and executed 
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import importlib.util
 import os
+import shutil
 import socket
 import stat
 import sys
@@ -158,30 +160,67 @@ def _private_folder(name: str) -> Path:
 def written_beside(path: Path):
     """Yield a temporary path in `path`'s folder and rename it to `path` if the block succeeds.
 
-    A link is followed: the file that it points to is replaced. What processes that were killed on this
-    machine have left of the same file is removed.
+    A link is followed: the file that it points to is replaced. What killed processes of this machine have
+    left there of the same file is removed first. A device or a pipe, such as /dev/null, is not replaced:
+    it is yielded itself.
+
+    Raises
+    ------
+    OSError
+        Where nothing can be written, such as on a full disk; names `path`.
     """
     path = Path(os.path.realpath(path))
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        yield path
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    # short, because the name may be as long as the file system allows
-    kept = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]}-{_machine()}."
-    for left in path.parent.glob(f"{kept}*.tmp{glob.escape(path.suffix)}"):
-        if not _is_alive(left.name.removeprefix(kept).partition(".")[0]):
-            left.unlink(missing_ok=True)
-    temporary = path.with_name(f"{kept}{os.getpid()}.tmp{path.suffix}")
+    temporary = _temporary(path)
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # what fails while it writes knows the reason and not the file
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def folder_written_beside(path: Path):
+    """Yield an empty folder beside `path` that is renamed to it, like `written_beside`.
+
+    Where another process makes the same folder and is first, its folder stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        if not path.is_dir():
+            temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary(path: Path) -> Path:
+    """This process's temporary name beside `path`; those of processes that are no more are removed."""
+    # short, because the name may be as long as the file system allows
+    before, after = f".{_digest(os.fsencode(path.name), 8)}-{_machine()}.", f".tmp{path.suffix}"
+    for left in path.parent.glob(f"{before}*{glob.escape(after)}"):
+        import psutil
+
+        pid = left.name.removeprefix(before).removesuffix(after)
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+    return path.with_name(f"{before}{os.getpid()}{after}")
+
+
+def _digest(data: bytes, length: int) -> str:
+    return hashlib.sha256(data).hexdigest()[:length]
+
+
 def _machine() -> str:
     """Tells apart the machines that may write to one folder: a process number is known on one only."""
-    return hashlib.sha256(os.fsencode(socket.gethostname())).hexdigest()[:4]
-
-
-def _is_alive(process: str) -> bool:
-    import psutil
-
-    return process.isdecimal() and psutil.pid_exists(int(process))
+    return _digest(os.fsencode(socket.gethostname()), 4)

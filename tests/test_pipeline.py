@@ -21,7 +21,7 @@ import soundfile
 
 from audiostyle_lib import bands, paths
 from audiostyle_lib.__main__ import main
-from audiostyle_lib.course import pipeline, run
+from audiostyle_lib.course import pipeline, run, scheduler
 from audiostyle_lib.models import checkpoint
 
 NOTEBOOKS = [paths.NOTEBOOKS / f"{name}.ipynb" for name in pipeline.DEPENDS]
@@ -53,7 +53,7 @@ def _compiles_on_import(file: Path) -> bool:
 def test_what_librosa_compiles_on_import_is_compiled_before_notebooks_run_side_by_side():
     root = Path(importlib.util.find_spec("librosa").origin).parent
     found = [f.relative_to(root.parent) for f in root.rglob("*.py") if _compiles_on_import(f)]
-    assert {".".join(f.with_suffix("").parts) for f in found} == set(pipeline.COMPILED_ON_IMPORT)
+    assert {".".join(f.with_suffix("").parts) for f in found} == set(scheduler.COMPILED_ON_IMPORT)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ notebook.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Callable
@@ -142,12 +143,14 @@ def _write_clip(root: str, clip: dict) -> dict:
 
     score, style = _clip_music(clip)
     audio = render(score, style, seconds=clip["seconds"], sample_rate=clip["sample_rate"])
-    with (
-        written_beside(Path(root) / clip["file"]) as file,
-        soundfile.SoundFile(file, "w", clip["sample_rate"], 1, "PCM_16", format="FLAC") as sound,
-    ):
+    encoded = io.BytesIO()  # libsndfile says nothing where its last bytes do not fit on a disk
+    with soundfile.SoundFile(
+        encoded, "w", clip["sample_rate"], 1, "PCM_16", format="FLAC"
+    ) as sound:
         sound.comment = clip["fingerprint"]
         sound.write(audio)
+    with written_beside(Path(root) / clip["file"]) as file:
+        file.write_bytes(encoded.getbuffer())
     return _clip_entry(Path(root), clip)
 
 
@@ -228,6 +231,8 @@ def write_corpus(
     ------
     ValueError
         If `clips_per_genre` or `seconds` is not positive.
+    OSError
+        If a clip cannot be written, such as on a full disk; names its file.
     RuntimeError
         If a clip fails, is silent or hangs; names the clip, program and note range.
     """
@@ -265,7 +270,7 @@ def write_corpus(
     }
     text = json.dumps(manifest, separators=(",", ":"), sort_keys=True) + "\n"
     path = root / "manifest.json"
-    if not path.is_file() or path.read_text() != text:
+    if not path.is_file() or path.read_bytes() != text.encode():
         with written_beside(path) as temporary:
             temporary.write_text(text)
     return json.loads(text)

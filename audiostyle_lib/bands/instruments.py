@@ -14,7 +14,6 @@ import struct
 import sys
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -159,13 +158,9 @@ def prepare(source: Path) -> Path:
     target = paths.data() / "bands" / f"{source.stem}-{soundfont.digest(data, *made_by)}"
     if target.is_dir():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".", dir=target.parent) as beside:
-        partial = Path(beside) / target.name
-        partial.mkdir()
+    with paths.folder_written_beside(target) as partial:
         try:
             _extract_all(data, partial)
         except InputError as error:
             raise InputError(f"{source}: {error}") from None
-        partial.rename(target)
     return target

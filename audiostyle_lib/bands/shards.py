@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from ..config import AudioConfig
@@ -23,10 +24,8 @@ def part_of(n: int, shard: tuple[int, int]) -> range:
     return range(n * (index - 1) // count, n * index // count)
 
 
-def _facts(
-    n_groups: int, split: str, seed: int, soundfonts: Sequence[Path], config: AudioConfig
-) -> dict:
-    """All that the renderings depend on."""
+def _facts(n_groups: int, split: str, seed: int, soundfonts: Sequence[Path]) -> dict:
+    """All that the renderings depend on, beside the front end."""
     return {
         "bands": corpus.VERSION, "groups": n_groups, "split": split, "seed": seed,
         "soundfonts": [Path(f).name for f in soundfonts],
@@ -71,9 +70,9 @@ def write_pairs(
         raise InputError(f"{n_groups} groups are not enough for {count} parts")
     Path(folder).mkdir(parents=True, exist_ok=True)  # before what takes long
     path = Path(folder) / f"{split}-{index:05d}-of-{count:05d}.safetensors"
-    facts = _facts(n_groups, split, seed, soundfonts, config)
+    facts = _facts(n_groups, split, seed, soundfonts)
     header = {"audio": config.to_dict(), "pairs": facts}
-    if path.is_file() and checkpoint.read_header(path) == header:
+    if _read(path)[0] == config.to_dict() | facts:
         return path
     log_mels, genres = lattice.render_log_mels(
         part_of(n_groups, shard), split=split, seed=seed, config=config, soundfonts=soundfonts,
@@ -81,6 +80,15 @@ def write_pairs(
     )  # fmt: skip
     checkpoint.save(path, {"log_mels": log_mels, "genres": genres}, header)
     return path
+
+
+def _read(path: Path) -> tuple[dict | None, Tensor | None]:
+    """What a part depends on, and its log-mels; None for both if there is none, or it is damaged."""
+    try:
+        header = checkpoint.read_header(path)
+        return {**header["audio"], **header["pairs"]}, checkpoint.read_tensors(path)["log_mels"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError, SafetensorError):
+        return None, None
 
 
 def read_pairs(
@@ -104,7 +112,7 @@ def read_pairs(
     ------
     InputError
         If a part is missing; names which.
-        If a part was rendered with other settings; names them.
+        If a part is damaged, or was rendered with other settings; names them.
     """
     digits = "[0-9]" * 5
     files = sorted(Path(folder).glob(f"{split}-{digits}-of-{digits}.safetensors"))
@@ -114,14 +122,18 @@ def read_pairs(
     names = [f"{split}-{k:05d}-of-{count:05d}.safetensors" for k in range(1, count + 1)]
     if missing := [n for n in names if not (Path(folder) / n).is_file()]:
         raise InputError(f"{folder}: {len(missing)} of {count} parts missing, first {missing[0]}")
-    wanted = {
-        "audio": config.to_dict(),
-        "pairs": _facts(n_groups, split, seed, soundfonts, config),
-    }
+    wanted = config.to_dict() | _facts(n_groups, split, seed, soundfonts)
     parts = []
     for name in names:
-        header = checkpoint.read_header(Path(folder) / name)
-        if header != wanted:
-            raise InputError(f"{folder}/{name} was rendered as {header}, wanted: {wanted}")
-        parts.append(checkpoint.read_tensors(Path(folder) / name)["log_mels"].to(device))
+        made_of, log_mels = _read(Path(folder) / name)
+        if made_of is None:
+            raise InputError(
+                f"{folder}/{name} is damaged: delete it and run `audiostyle data pairs` again"
+            )
+        others = [
+            f"{k} {made_of.get(k)}, not {v}" for k, v in wanted.items() if made_of.get(k) != v
+        ]
+        if others:
+            raise InputError(f"{folder}/{name} was rendered with {'; '.join(others)}"[:500])
+        parts.append(log_mels.to(device))
     return torch.cat(parts)

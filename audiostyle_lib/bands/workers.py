@@ -33,6 +33,8 @@ def _serve(connection) -> None:
             function, arguments = job
             try:
                 connection.send(("done", function(*arguments)))
+            except OSError as error:  # a full disk, say: of the environment, not of the job
+                connection.send(("unwritable", error))
             except Exception as error:  # the parent raises it again, with the job's name
                 connection.send(("failed", f"{type(error).__name__}: {error}"))
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
@@ -76,6 +78,8 @@ class _Worker:
             kind, value = self.connection.recv()
         except (EOFError, ConnectionError):
             raise RuntimeError(f"{self.name}: the worker died at: {self.doing}") from None
+        if kind == "unwritable":
+            raise value
         if kind == "failed":
             raise RuntimeError(f"{self.name}: {value}")
         self.since = monotonic()
@@ -121,6 +125,8 @@ def run_jobs(
 
     Raises
     ------
+    OSError
+        If the function raises one.
     RuntimeError
         One line with the job's name and what it was doing, when it fails, dies or hangs.
     """

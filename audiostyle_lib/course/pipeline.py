@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -13,6 +14,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .. import paths
@@ -37,12 +40,6 @@ DEPENDS: dict[str, tuple[str, ...]] = {
 DEPENDS["11_report"] = tuple(DEPENDS)
 # Each is started as soon as it can be: all other notebooks fit in beside them.
 LONGEST_CHAIN = ("05_content_vae", "06_style_encoder", "07_recombination", "09_evaluation")
-COMPILED_ON_IMPORT = (
-    "librosa.beat",
-    "librosa.core.audio",
-    "librosa.core.pitch",
-    "librosa.util.utils",
-)
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -93,6 +90,7 @@ def execute(name: str, output: Path, parameters: dict) -> None:
         notebook up to the error is beside it as ``<name>.failed.ipynb``.
     """
     import papermill
+    from nbclient.exceptions import DeadKernelError
 
     os.environ |= {"AUDIOSTYLE_BATCH": "1", "AUDIOSTYLE_NOTEBOOK": name}
     started, printed = time.perf_counter(), PrefixedStream(name)
@@ -112,6 +110,12 @@ def execute(name: str, output: Path, parameters: dict) -> None:
         )
     except papermill.PapermillExecutionError as error:
         raise NotebookError(_describe(name, error, failed)) from None
+    except DeadKernelError:
+        raise NotebookError(
+            f"{name}: its process was ended from outside, as if memory was full"
+        ) from None
+    except OSError as error:
+        raise NotebookError(f"{name}: {error}") from None
     finally:
         printed.end()
     failed.replace(output)
@@ -166,19 +170,69 @@ def reproduce(
     Raises
     ------
     InputError
-        If there is no notebook of such a name or number.
+        If there is no notebook of such a name or number, no such corpus, or another run in the folder.
     """
+    if corpus == "gtzan" and paths.gtzan() is None:
+        raise InputError(
+            f"no GTZAN at {paths.data() / 'gtzan'}; put it there, or set AUDIOSTYLE_GTZAN"
+        )
     targets = [_named(text) for text in only or ["11_report"]]
-    _compile_librosa()
     folder = paths.runs() / f"{profile}-{corpus}"
     command = [
-        sys.executable, "-m", "snakemake", "--snakefile", str(paths.ROOT / "Snakefile"),
+        sys.executable, "-m", "audiostyle_lib.course.scheduler",
+        "--snakefile", str(paths.ROOT / "Snakefile"),
         "--directory", str(paths.ROOT), "--cores", str(cores), "--quiet", "all",
         "--rerun-triggers", "mtime", "params", "--rerun-incomplete", "--nolock",
         "corpus", *(str(folder / "notebooks" / f"{name}.ipynb") for name in targets),
         "--config", f"profile={profile}", f"corpus={corpus}", f"seed={seed}", f"device={device}",
     ]  # fmt: skip
-    return subprocess.run(command, check=False).returncode
+    with _alone_in(folder) as lock:
+        _forget_damaged(folder)
+        scheduler = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[lock])
+        with scheduler:  # its end of the pipe closes with this process, however that ends
+            return scheduler.wait()
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[int]:
+    """Yield the file descriptor that holds the lock of a run's folder.
+
+    Processes that inherit the descriptor hold the lock until the last of them has ended.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        _lock(lock, folder)
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        reason = "another run is at work here; wait until it has ended"
+        raise InputError(f"{folder}: {reason}") from None
+
+
+def _forget_damaged(folder: Path) -> None:
+    """Remove executed notebooks of which a file is damaged, so that they are executed again."""
+    for name in DEPENDS:
+        executed = folder / "notebooks" / f"{name}.ipynb"
+        results = [folder / kind / f"{name}.json" for kind in ("metrics", "times")]
+        damaged = [f for f in (executed, *results) if f.exists() and not _is_json(f)]
+        if executed.exists() and damaged:
+            print(f"{damaged[0]}: damaged, so {name} is run again", flush=True)
+            executed.unlink()
+
+
+def _is_json(file: Path) -> bool:
+    try:
+        json.loads(file.read_text())
+    except ValueError:
+        return False
+    return True
 
 
 def estimate(folder: Path) -> str:
@@ -226,15 +280,6 @@ def estimate(folder: Path) -> str:
         f"all notebooks one after the other {sum(minutes.values()):.1f} minutes, two at a time at least "
         f"{max(longest, sum(minutes.values()) / 2):.1f}; those that wait for one another {longest:.1f}",
     ])  # fmt: skip
-
-
-def _compile_librosa() -> None:
-    """Fill the cache of the functions that librosa compiles on import, in one process.
-
-    Two at once, as notebooks are run, leave it with parts of both, and every process that then calls
-    such a function crashes (numba issue 10128).
-    """
-    subprocess.run([sys.executable, "-c", f"import {', '.join(COMPILED_ON_IMPORT)}"], check=True)
 
 
 def _named(text: str) -> str:

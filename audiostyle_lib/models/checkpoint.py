@@ -23,11 +23,13 @@ LFS_POINTER = b"version https://git-lfs"
 
 def save(path: Path, tensors: dict[str, Tensor], header: dict) -> None:
     """Write `tensors` and the JSON-able `header`, beside and renamed."""
-    from safetensors.torch import save_file
+    from safetensors import torch as safetensors
 
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    metadata = {k: json.dumps(v) for k, v in header.items()}
     with written_beside(Path(path)) as temporary:
-        save_file(tensors, temporary, metadata={k: json.dumps(v) for k, v in header.items()})
+        # its save_file has temporary files of its own, which stay where a process is killed
+        temporary.write_bytes(safetensors.save(tensors, metadata))
 
 
 def read_header(path: Path) -> dict:

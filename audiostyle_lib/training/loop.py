@@ -18,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
@@ -112,7 +113,7 @@ def fit(
     continued, if everything that made it is the same: the model with its initial weights, the code of
     `step`, `batches` and `evaluate` with all that they name (see `fingerprint`), `data` and every
     setting. Otherwise the model is trained from the beginning and the checkpoint is overwritten. One
-    line says what was found and why it is used, or what differs.
+    line says what was found and why it is used, or what differs. A damaged checkpoint is trained again.
 
     Parameters
     ----------
@@ -294,23 +295,53 @@ def _share(batch, fabric) -> tuple[tuple, float]:
 def _resume(
     model: nn.Module, optimizer, path: Path, made_of: dict, epochs: int, label: str, say=print
 ) -> tuple[dict, int]:
-    """Load what an earlier training left that was made of the same: (curves, epochs done)."""
+    """Load what an earlier training left that was made of the same: (curves, epochs done).
+
+    A damaged checkpoint, such as a copy that was cut, is said and counts as none.
+    """
     if not path.is_file():
         return {}, 0
-    header = ckpt.read_header(path)
-    other = ", ".join(_differences(header.get("made_of", {}), made_of))
-    if other:
-        say(f"{label}: {path.name} was made with another {other}: trained again", flush=True)
+    try:
+        header = ckpt.read_header(path)
+        other = ", ".join(_differences(dict(header.get("made_of", {})), made_of))
+        if other:
+            say(f"{label}: {path.name} was made with another {other}: trained again", flush=True)
+            return {}, 0
+        done, curves = header["epoch"], header["curves"]
+        weights = ckpt.read_tensors(path, prefix="model.")
+        state = ckpt.read_tensors(path, prefix="optimizer.") if done < epochs else {}
+        _require_whole(done, epochs, curves, weights, state, model)
+    except (SafetensorError, ValueError, LookupError, TypeError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        say(f"{label}: {path.name} is damaged ({reason}): trained again", flush=True)
         return {}, 0
-    done = header["epoch"]
-    model.load_state_dict(ckpt.read_tensors(path, prefix="model."))
+    model.load_state_dict(weights)
     if done < epochs:
-        _restore_optimizer(optimizer, ckpt.read_tensors(path, prefix="optimizer."))
+        _restore_optimizer(optimizer, state)
         say(
             f"{label}: {done} of {epochs} epochs found in {path.name}, continued: {SAME}",
             flush=True,
         )
-    return header["curves"], done
+    return curves, done
+
+
+def _require_whole(
+    done: int, epochs: int, curves: dict, weights: dict, state: dict, model: nn.Module
+) -> None:
+    """Raise `ValueError` if a checkpoint lacks something or holds something else."""
+    if done not in range(1, epochs + 1) or any(len(values) != done for values in curves.values()):
+        raise ValueError("its epochs and curves do not agree")
+    if {k: v.shape for k, v in weights.items()} != {
+        k: v.shape for k, v in model.state_dict().items()
+    }:
+        raise ValueError("its tensors are not those of the model")
+    shapes = [p.shape for p in model.parameters()]
+    expected = {}
+    for i in {name.split(".")[0] for name in state}:
+        shape = shapes[int(i)]
+        expected |= {f"{i}.step": torch.Size(), f"{i}.exp_avg": shape, f"{i}.exp_avg_sq": shape}
+    if {name: value.shape for name, value in state.items()} != expected:
+        raise ValueError("its optimiser's state is not that of the model")
 
 
 def _differences(old: dict, new: dict) -> Iterator[str]:
