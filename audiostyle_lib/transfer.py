@@ -27,9 +27,7 @@ from .rendering import (
     Gains,
     Pairs,
     Result,
-    mirrored,
     render,
-    with_context,
 )
 from .signal import features
 from .signal.audio import as_floats, as_waveform, require_sound
@@ -37,7 +35,7 @@ from .signal.recording import Recording
 
 DEFAULT_MODEL = PRETRAINED / "gain_transfer.safetensors"
 GAIN_LIMITS_DB = (-60.0, 30.0)
-BLOCK_FRAMES = 1280  # about 30 s; even, because the network halves the time resolution
+BLOCK_FRAMES = 640  # about 15 s; even, because the network halves the time resolution
 MARGIN_FRAMES = GainTransfer.CONTEXT_FRAMES
 EXCERPT_SECONDS, EXCERPT_PIECES = 120.0, 12
 VARIANCE_LIMIT = 2.0  # see `with_global_variance`
@@ -239,7 +237,7 @@ def transfer(
     -----
     A sound file of any rate and sample format is the business of `transfer_recording`.
 
-    The content is processed in blocks of 30 s, with margins wider than the network's field of view, so a
+    The content is processed in blocks of 15 s, with margins wider than the network's field of view, so a
     long recording takes hardly more memory than a short one. A vocoder that finds new phases gets the
     log-mel of all blocks, joined.
     """
@@ -324,10 +322,15 @@ def _pairs(
     """What makes content and result in blocks, once the gains are predicted."""
     vocoding.vocoder_named(vocoder)  # before any work
     style = as_waveform(style, what="style", config=config)
-    # without its offset, and loud enough for the floor of the log-mel to lie below it
-    scaled, style = (_at_level(x, config) for x in (heard, excerpt(style, config)))
-    gain_of = method(*(_log_mel(x, config, device) for x in (excerpt(scaled, config), style)))
-    gains, log_mel = _predicted(scaled, gain_of, strength, config, device, progress)
+    # without their offsets, and loud enough for the floor of the log-mel to lie below them
+    leveled = [_leveling(x, config) for x in (heard, style)]
+    gain_of = method(
+        *(
+            _log_mel(at_level(excerpt(x, config)), config, device)
+            for x, at_level in zip((heard, style), leveled, strict=True)
+        )
+    )
+    gains, log_mel = _predicted(heard, leveled[0], gain_of, strength, config, device, progress)
     if vocoder in vocoding.FROM_LOG_MEL:
         target = torch.from_numpy((log_mel + gains.db).T[None])
         made = vocoding.mel_to_waveform(target, config, n_samples=len(heard), vocoder=vocoder)
@@ -339,15 +342,17 @@ def _pairs(
     return lambda: render(blocks, renderer)
 
 
-def _at_level(waveform: np.ndarray, config: AudioConfig) -> np.ndarray:
-    """A clip without its offset, at -20 dBFS in what sounds of it."""
-    centred = waveform - waveform.mean(dtype=np.float64).astype(np.float32)
-    starts = np.arange(0, len(centred), config.n_fft)
-    energy = np.add.reduceat(np.square(centred, dtype=np.float64), starts)
-    n_samples = np.diff(np.append(starts, len(centred)))
-    sounding = energy >= SOUNDING * energy.max()
-    level = 10 * np.log10(max(energy[sounding].sum() / n_samples[sounding].sum(), 1e-20))
-    return centred * np.float32(10 ** ((features.LEVEL_DBFS - level) / 20))
+def _leveling(waveform: np.ndarray, config: AudioConfig) -> Callable[[np.ndarray], np.ndarray]:
+    """What takes the offset from parts of a clip, and sets them to the level at which -20 dBFS sound."""
+    offset = waveform.mean(dtype=np.float64)
+    n_whole = len(waveform) // config.n_fft * config.n_fft
+    frames = waveform[:n_whole].reshape(-1, config.n_fft)
+    power = np.einsum("ij,ij->i", frames, frames) / config.n_fft
+    power = power - 2 * offset * frames.mean(axis=1) + offset**2
+    sounding = power >= SOUNDING * power.max()
+    level = 10 * np.log10(max(power[sounding].mean(), 1e-20))
+    gain = np.float32(10 ** ((features.LEVEL_DBFS - level) / 20))
+    return lambda part: (part - np.float32(offset)) * gain
 
 
 def _log_mel(waveform: np.ndarray, config: AudioConfig, device: str) -> Tensor:
@@ -355,24 +360,24 @@ def _log_mel(waveform: np.ndarray, config: AudioConfig, device: str) -> Tensor:
 
 
 def _predicted(
-    content: np.ndarray, gain_of: GainFunction, strength: float, config: AudioConfig, device: str,
-    progress: Callable[[int, int], None] | None,
+    content: np.ndarray, at_level: Callable[[np.ndarray], np.ndarray], gain_of: GainFunction,
+    strength: float, config: AudioConfig, device: str, progress: Callable[[int, int], None] | None,
 ) -> tuple[Gains, np.ndarray]:  # fmt: skip
     """Gains of the whole content, block by block, and its log-mel (T, n_mels)."""
     hop, beyond = config.hop_length, config.n_fft
     block, margin = BLOCK_FRAMES * hop, MARGIN_FRAMES * hop
-    (padded,) = with_context([content[:, None]], beyond, mirrored)
     n_frames, starts = config.n_frames(len(content)), range(0, len(content), block)
     lowest = math.ceil(LOWEST_HZ * config.n_fft / config.sample_rate)
     power = np.zeros(2)  # of content and result
     log_mels, gains = [], []
     for done, start in enumerate(starts, start=1):
-        first = max(0, start + beyond - margin)
-        piece = torch.from_numpy(padded[first : start + beyond + block + margin].T).to(device)
+        first = max(-beyond, start - margin)
+        last = min(len(content) + beyond, start + block + margin)
+        piece = torch.from_numpy(at_level(_with_ends(content, first, last))).to(device)[None]
         spectrum = features.stft(piece, config).abs() ** 2
         log_mel = features.power_to_db(features.mel_power(spectrum, config), amin=config.amin)
         gain = strength * gain_of(log_mel).clamp(*GAIN_LIMITS_DB)
-        inner = (start + beyond - first) // hop
+        inner = (start - first) // hop
         stop = inner + (n_frames - start // hop if done == len(starts) else BLOCK_FRAMES)
         gain = gain.expand_as(log_mel)[:, :, inner:stop]
         before = spectrum[:, lowest:, inner:stop]
@@ -386,6 +391,12 @@ def _predicted(
     log_mel, gain = np.concatenate(log_mels), np.concatenate(gains)
     gain = _from_inside(gain, log_mel, level_db, len(content), config)
     return Gains(gain, level_db, config), log_mel
+
+
+def _with_ends(waveform: np.ndarray, first: int, last: int) -> np.ndarray:
+    """Samples `first` to `last` of a clip, which is mirrored at its ends (see `rendering.mirrored`)."""
+    part = waveform[max(0, first) : last]
+    return np.pad(part, (max(0, -first), max(0, last - len(waveform))), mode="reflect")
 
 
 def _from_inside(
