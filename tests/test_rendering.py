@@ -241,14 +241,41 @@ def test_very_quiet_content_gives_the_same_result(tmp_path):
 
 def test_silence_around_the_sound_changes_nothing(tmp_path):
     """Half a minute of zeros would make the rest seem louder than it is."""
+
+    def steep(content, style):  # a gain that depends on the level that models hear
+        return lambda log_mel: 0.6 * (log_mel + 40)
+
     x = 0.1 * music(4.0)
-    plain, _ = result_of(tmp_path / "x.wav", x, 44_100)
+    plain, _ = result_of(tmp_path / "x.wav", x, 44_100, steep)
     silence = np.zeros(30 * 44_100, np.float32)
-    y, _ = result_of(tmp_path / "x.wav", np.concatenate([silence, x]), 44_100)
+    y, _ = result_of(tmp_path / "x.wav", np.concatenate([silence, x]), 44_100, steep)
     inner = slice(44_100 // 5, -1)  # the first notes begin in silence, not with a cut
     assert snr(y[len(silence) :][inner], plain[inner]) > 30
     assert np.abs(y[: len(silence) - 4096]).max() < 1e-6
     assert db(power(y[len(silence) :]) / power(plain)) == pytest.approx(0, abs=0.3)
+
+
+def test_what_does_not_sound_has_no_say_in_the_level(tmp_path):
+    """A gain that turns the sound down and the hiss of the pauses up, which are longer."""
+    rng = np.random.default_rng(0)
+    hiss = band(1e-4 * rng.standard_normal(8 * RATE), RATE, 5_000, 11_000)
+    time = np.arange(RATE) / RATE
+    x = hiss.astype(np.float32)
+    x[:RATE] += (0.2 * np.hanning(RATE) * np.sin(2 * np.pi * 300 * time)).astype(np.float32)
+    method = gains(lambda b: torch.where(b < 0.5, -30.0, 30.0))
+    y, _ = result_of(tmp_path / "x.wav", x, RATE, method)
+    assert db(power(y[:RATE]) / power(x[:RATE])) == pytest.approx(0, abs=0.3)
+
+
+def test_gains_at_the_ends_come_from_inside(config):
+    """Frames whose windows reach beyond the clip have the gains of their neighbours."""
+    gain = np.repeat(np.arange(20.0, dtype=np.float32)[:, None], 3, axis=1)
+    log_mel = np.full_like(gain, -30.0)
+    log_mel[0] = -20.0  # a band that is 10 dB louder where the clip begins
+    found = transfer._from_inside(gain, log_mel, 0.0, 19 * 512 + 100, config)[:, 0]
+    assert found[:3].tolist() == [0, 2, 2]
+    assert found[2:18].tolist() == list(range(2, 18))
+    assert found[17:].tolist() == [17, 17, 17]
 
 
 # Limiter ----------------------------------------------------------------------------------------
