@@ -42,6 +42,7 @@ FORMATS = {  # of output files, by the ending of their name
     "caf": ("CAF", "PCM_16"),
     "w64": ("W64", "PCM_16"),
 }
+SAMPLE_BYTES = {"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
 FALLBACK_RATE = 48_000  # Hz, where a format does not take the sound's own
 LARGEST_WAV = 2**32 - 2**16  # bytes that its header can state; RF64 is the same with a larger field
 WRITE_FRAMES = 65_536  # libsndfile's Vorbis encoder overflows the stack on minutes in one piece
@@ -226,7 +227,8 @@ def output_settings(
     container, usual = FORMATS[path.suffix.lstrip(".").lower()]
     deep = (subtype, "PCM_24") if subtype in DEEP else ()
     subtype = next((s for s in deep if sf.check_format(container, s)), usual)
-    if container == "WAV" and 8 * n_samples * n_channels > LARGEST_WAV:
+    n_bytes = SAMPLE_BYTES.get(subtype, 1) * n_samples * n_channels
+    if container == "WAV" and n_bytes > LARGEST_WAV:
         container = "RF64"
     settings = {"channels": n_channels, "format": container, "subtype": subtype}
     for rate in (sample_rate, FALLBACK_RATE):
