@@ -85,6 +85,36 @@ def test_a_header_of_other_types_is_refused(tmp_path, audio):
         refusal(path)
 
 
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """The paths of all weights that come with the library, in a folder that has none."""
+    from audiostyle_lib import transfer, vocoding
+    from audiostyle_lib.evaluation import judges
+
+    monkeypatch.setattr(checkpoint, "PRETRAINED", tmp_path)
+    monkeypatch.setattr(transfer.load_model, "__defaults__", (tmp_path / "gain.safetensors",))
+    monkeypatch.setattr(vocoding, "DEFAULT_MODEL", tmp_path / "vocoder.safetensors")
+    monkeypatch.setattr(judges, "GENRE_MODEL", tmp_path / "genre.safetensors")
+    loaders = (vocoding.load_model, judges.load)
+    for load in loaders:
+        load.cache_clear()
+    yield {
+        "gain": transfer.load_model,
+        "vocoder": lambda: vocoding.load_model(AudioConfig()),
+        "genre": lambda: judges.load(AudioConfig()),
+    }
+
+
+def test_weights_of_the_library_that_are_not_there_or_pointers_say_what_to_do(shipped, tmp_path):
+    for name, load in shipped.items():
+        path = tmp_path / f"{name}.safetensors"
+        with pytest.raises(InputError, match=f"no checkpoint at {path}.* install it again"):
+            load()
+        path.write_text("version https://git-lfs.github.com/spec/v1\n")
+        with pytest.raises(InputError, match=f"{path}: .*git lfs pull"):
+            load()
+
+
 def test_without_a_header_it_says_so(tmp_path):
     path = tmp_path / "foreign.safetensors"
     save_file({"model.conv.weight": torch.zeros(3)}, path)

@@ -82,7 +82,9 @@ def test_a_file_of_another_kind_is_no_destination(tmp_path, capsys, model):
     path = tmp_path / "a.pt"
     path.touch()
     assert pretrain(model, "-o", path) == 2
-    assert "folder" in capsys.readouterr().err and path.read_bytes() == b""
+    wanted = "a folder" if model == "judges" else "must end in .safetensors"
+    error = capsys.readouterr().err
+    assert wanted in error and str(path) in error and path.read_bytes() == b""
 
 
 def test_transfer_writes_what_transfer_loads(shipped, tmp_path, capsys):

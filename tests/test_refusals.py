@@ -357,7 +357,7 @@ def test_numba_never_gets_a_folder_that_others_can_write(nowhere, tmp_path, kind
         (tmp_path / "theirs").mkdir(mode=0o700)
         nowhere.symlink_to(tmp_path / "theirs")
     else:
-        nowhere.touch()
+        nowhere.touch(mode=0o600)
     paths.ensure_numba_cache()
     found = Path(os.environ["NUMBA_CACHE_DIR"])
     assert found not in (nowhere, tmp_path / "theirs") and found.stat().st_mode & 0o777 == 0o700

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from audiostyle_lib import paths
 from audiostyle_lib.__main__ import main
@@ -70,11 +71,13 @@ def test_command_refuses_what_cannot_be_measured(bad, capsys):
     with pytest.raises(SystemExit) as error:
         main(["bench", *bad])
     assert error.value.code == 2
-    assert "at least" in capsys.readouterr().err.splitlines()[-1]
+    assert "is not between" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("option", ["--grow", "--store"])
-def test_what_a_device_does_not_take_is_one_line(option, capsys):
+def test_what_a_device_does_not_take_is_one_line(option, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert main(["bench", "--device", "cuda", option]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "-o FILE" in line

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..config import AudioConfig, choose_device, require_same_front_end
 from ..errors import InputError
-from ..paths import written_beside
+from ..paths import PRETRAINED, written_beside
 
 LFS_POINTER = b"version https://git-lfs"
 
@@ -48,7 +48,8 @@ def _read_facts(path: Path) -> tuple[dict, dict[str, list[int]]]:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise InputError(f"no checkpoint at {path}")
+        ours = ", one of the weights that come with audiostyle: install it again"
+        raise InputError(f"no checkpoint at {path}{ours if PRETRAINED in path.parents else ''}")
     with path.open("rb") as file:
         if file.read(len(LFS_POINTER)) == LFS_POINTER:
             raise InputError(f"{path}: stands for a file in git-lfs: run `git lfs pull`")
