@@ -63,10 +63,14 @@ def check_writable(path: str | Path) -> Path:
     For a command to ask before hours of work.
     """
     path = Path(path)
-    folder = path.resolve().parent
-    if path.is_dir():
+    try:
+        folder = Path(os.path.realpath(path)).parent
+        is_folder, is_other = path.is_dir(), path.exists() and not path.is_file()
+    except (OSError, ValueError) as error:  # a name that is too long, or that holds a NUL
+        raise InputError(f"{path}: no name for a file ({error.args[-1]})") from error
+    if is_folder:
         raise InputError(f"{path}: is a folder, name a file to write")
-    if path.exists() and not path.is_file():  # to be replaced by a file would not do /dev/null good
+    if is_other:  # to be replaced by a file would not do /dev/null good
         raise InputError(f"{path}: is a device or a pipe, name a file to write")
     if not folder.is_dir():
         raise InputError(f"{path}: the folder {folder} does not exist")

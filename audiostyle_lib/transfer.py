@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from . import vocoding
-from .config import AudioConfig
+from .config import AudioConfig, choose_device
 from .models import checkpoint
 from .models.recombine import GainTransfer, LatentTransfer
 from .paths import PRETRAINED
@@ -321,6 +321,7 @@ def _pairs(
 ) -> Callable[[], Pairs]:
     """What makes content and result in blocks, once the gains are predicted."""
     vocoding.vocoder_named(vocoder)  # before any work
+    device = choose_device(device)
     style = as_waveform(style, what="style", config=config)
     # without their offsets, and loud enough for the floor of the log-mel to lie below them
     leveled = [_leveling(x, config) for x in (heard, style)]

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audiostyle_lib.config import AudioConfig
+from audiostyle_lib.errors import InputError
 from audiostyle_lib.signal import audio
 from audiostyle_lib.signal.audio import AudioError
 
@@ -184,7 +185,7 @@ def test_unwritable_target_is_refused(tmp_path, tone, name, reason):
     (tmp_path / "folder.wav").mkdir()
     os.mkfifo(tmp_path / "pipe.wav")
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(AudioError, match=reason) as error:
+    with pytest.raises(InputError, match=reason) as error:
         audio.write_audio(tmp_path / name, tone(), sample_rate=RATE)
     assert str(error.value).startswith(f"{tmp_path / name}: ")
     assert sorted(tmp_path.rglob("*")) == before
@@ -192,7 +193,7 @@ def test_unwritable_target_is_refused(tmp_path, tone, name, reason):
 
 def test_write_protected_folder_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # root may write anywhere
-    with pytest.raises(AudioError, match="not writable"):
+    with pytest.raises(InputError, match="not writable"):
         audio.check_writable(tmp_path / "out.wav")
 
 

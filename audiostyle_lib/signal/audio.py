@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import paths
 from ..config import AudioConfig
 from ..errors import AudioError, AudioWarning
-from ..paths import written_beside
 from .recording import (
     CANCELLING,
     MAX_SECONDS,
@@ -161,25 +161,11 @@ def _check_length(waveform: np.ndarray, what: str, config: AudioConfig) -> np.nd
 
 
 def check_writable(path: str | Path) -> Path:
-    """Return `path` as a `Path` if an audio file can be written there, else raise `AudioError`."""
-    path = Path(path)
-    try:
-        folder = Path(os.path.realpath(path)).parent
-        if path.is_dir():
-            raise AudioError(f"{path}: is a folder, name a file to write")
-        if path.exists() and not path.is_file():
-            raise AudioError(f"{path}: is a device or a pipe, name a file to write")
-    except AudioError:  # a ValueError, too
-        raise
-    except (OSError, ValueError) as error:  # a name that is too long, or that holds a NUL
-        raise AudioError(f"{path}: no name for a file ({error.args[-1]})") from error
+    """Return `path` as a `Path` if an audio file can be written there, else raise `InputError`."""
+    path = paths.check_writable(path)
     if path.suffix.lstrip(".").lower() not in FORMATS:
         known = ", ".join(FORMATS)
         raise AudioError(f"{path}: the file name must end in an audio format ({known})")
-    if not folder.is_dir():
-        raise AudioError(f"{path}: the folder {folder} does not exist")
-    if not os.access(folder, os.W_OK):
-        raise AudioError(f"{path}: the folder {folder} is not writable")
     return path
 
 
@@ -295,14 +281,15 @@ def writing(
         n_written += len(block)
 
     try:
-        with written_beside(path) as temporary:
+        with paths.written_beside(path) as temporary:
             with sf.SoundFile(os.fsencode(temporary), "w", **how) as file:
                 yield put
                 if resampler is not None:
                     put(np.zeros((0, how["channels"])), last=True)
             _require_whole(temporary, path, n_written)
     except (OSError, sf.LibsndfileError) as error:
-        raise AudioError(f"{path}: cannot be written ({error})") from error
+        reason = getattr(error, "strerror", None) or error
+        raise AudioError(f"{path}: cannot be written ({reason})") from error
 
 
 def _require_whole(temporary: Path, path: Path, n_samples: int) -> None:
