@@ -404,7 +404,8 @@ def _transfer(arguments) -> None:
             sizes = {"sample_rate": content.sample_rate, "n_channels": content.n_channels}
             audio.output_settings(output, **sizes)
         result = _transferred(arguments, content, style, corrections)
-        result.write(output)
+        is_long = content.seconds > 60
+        result.write(output, _progress("block rendered, %") if is_long else None)
     if result.quieter_db >= 0.1:
         _note(
             f"{output}: {result.quieter_db:.1f} dB quieter than {arguments.content}, to keep peaks "

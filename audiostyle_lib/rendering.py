@@ -18,7 +18,7 @@ from . import vocoding
 from .config import AudioConfig
 from .signal import audio, frames
 
-BLOCK_SECONDS = 10.0
+BLOCK_SAMPLES = 2**20  # of all channels together: 12 s of stereo at 44.1 kHz
 PEAK = 0.99
 LIMITER_SECONDS = 0.01  # before and after a peak, in which the limiter moves
 LIMITER_DB = 6.0  # most that it takes from a peak; what is more makes the whole result quieter
@@ -114,7 +114,7 @@ class GainRenderer:
         return np.stack(changed, axis=1)
 
 
-def render(blocks: Callable[[int], Iterable[np.ndarray]], renderer, *, progress=None) -> Pairs:
+def render(blocks: Callable[[int], Iterable[np.ndarray]], n_channels: int, renderer) -> Pairs:
     """Content and result, block by block.
 
     Parameters
@@ -122,25 +122,22 @@ def render(blocks: Callable[[int], Iterable[np.ndarray]], renderer, *, progress=
     blocks : callable
         Takes a number of samples and returns an iterator over the content in blocks of that many,
         (n_samples, n_channels).
+    n_channels : int
     renderer : callable
         Takes a chunk (n_samples, n_channels) and the index of its first frame, and returns the result;
         has the attributes ``n_fft``, ``hop_length`` and ``sample_rate``.
-    progress : callable
-        Called without arguments after every block.
 
     Yields
     ------
     tuple of np.ndarray [shape=(n_samples, n_channels), dtype=float32]
     """
     hop, margin = renderer.hop_length, renderer.n_fft
-    size = max(1, round(BLOCK_SECONDS * renderer.sample_rate / hop)) * hop
+    size = max(margin, BLOCK_SAMPLES // n_channels // hop * hop)
     done = 0
     for chunk in with_context(blocks(size), margin, mirrored):
         inner = slice(margin, len(chunk) - margin)
         yield chunk[inner], renderer(chunk, done // hop - margin // hop)[inner]
         done += len(chunk) - 2 * margin
-        if progress is not None:
-            progress()
 
 
 def with_context(
@@ -242,11 +239,15 @@ class Result:
     pairs: Callable[[], Pairs]
     quieter_db: float = 0.0
 
-    def blocks(self) -> Iterator[np.ndarray]:
-        """Blocks (n_samples, n_channels) whose level is the content's, in what sounds of it."""
+    def blocks(self, progress: Callable[[int, int], None] | None = None) -> Iterator[np.ndarray]:
+        """Blocks (n_samples, n_channels) whose level is the content's, in what sounds of it.
+
+        All is made twice, to know the level and to set it. `progress` is called with the percents that
+        are done, and 100.
+        """
         segment = max(1, round(0.02 * self.sample_rate))
         content, result, peak = _Power(segment), _Power(segment), 0.0
-        for x, y in self.pairs():
+        for x, y in self._counted(0, progress):
             content.add(x)
             result.add(y)
             peak = max(peak, float(np.abs(y).max(initial=0.0)))
@@ -255,7 +256,10 @@ class Result:
         level = np.sqrt(wanted[sounding].sum() / max(found[sounding].sum(), 1e-20))
         level *= min(1.0, 10 ** (LIMITER_DB / 20) * PEAK / max(level * peak, 1e-9))
         final = _Power(segment)
-        for block in limited((y * np.float32(level) for _, y in self.pairs()), self.sample_rate):
+        for block in limited(
+            (y * np.float32(level) for _, y in self._counted(self.n_samples, progress)),
+            self.sample_rate,
+        ):
             final.add(block)
             yield block
         energy = max(final.of_segments()[sounding].sum(), 1e-20)
@@ -263,11 +267,21 @@ class Result:
             0.0, float(10 * np.log10(max(wanted[sounding].sum(), 1e-20) / energy))
         )
 
-    def write(self, path: str | Path) -> None:
-        """Write a file that keeps the rate, the channels and the sample format; see `audio.writing`."""
+    def _counted(self, done: int, progress: Callable[[int, int], None] | None) -> Pairs:
+        for pair in self.pairs():
+            done += len(pair[0])
+            if progress is not None:
+                progress(100 * done // (2 * self.n_samples), 100)
+            yield pair
+
+    def write(self, path: str | Path, progress: Callable[[int, int], None] | None = None) -> None:
+        """Write a file that keeps the rate, the channels and the sample format; see `audio.writing`.
+
+        `progress` is that of `blocks`.
+        """
         settings = {"n_channels": self.n_channels, "n_samples": self.n_samples}
         with audio.writing(
             path, sample_rate=self.sample_rate, subtype=self.subtype, **settings
         ) as put:
-            for block in self.blocks():
+            for block in self.blocks(progress):
                 put(block)

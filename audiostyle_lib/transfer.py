@@ -252,7 +252,8 @@ def transfer(
 
     pairs = _pairs(
         heard, style, method=method, strength=strength, vocoder=vocoder, config=config,
-        device=device, progress=progress, sample_rate=config.sample_rate, blocks=blocks,
+        device=device, progress=progress, sample_rate=config.sample_rate,
+        n_channels=channels.shape[1], blocks=blocks,
     )  # fmt: skip
     kept = list(pairs())
     size = {"n_channels": channels.shape[1], "n_samples": len(heard), "subtype": ""}
@@ -297,18 +298,19 @@ def transfer_recording(
     heard = require_sound(content, config)
     keeps = vocoder == "gain"
     sample_rate = content.sample_rate if keeps else config.sample_rate
+    n_channels = content.n_channels if keeps else 1
 
     def mono(n_samples: int) -> Iterator[np.ndarray]:
         yield from (heard[i : i + n_samples, None] for i in range(0, len(heard), n_samples))
 
     pairs = _pairs(
         heard, style, method=method, strength=strength, vocoder=vocoder, config=config,
-        device=device, progress=progress, sample_rate=sample_rate,
+        device=device, progress=progress, sample_rate=sample_rate, n_channels=n_channels,
         blocks=content.blocks if keeps else mono,
     )  # fmt: skip
     return Result(
         sample_rate,
-        n_channels=content.n_channels if keeps else 1,
+        n_channels=n_channels,
         n_samples=content.n_samples if keeps else len(heard),
         subtype=content.subtype,
         pairs=pairs,
@@ -317,7 +319,18 @@ def transfer_recording(
 
 @torch.no_grad()
 def _pairs(
-    heard, style, *, method, strength, vocoder, config, device, progress, sample_rate, blocks
+    heard,
+    style,
+    *,
+    method,
+    strength,
+    vocoder,
+    config,
+    device,
+    progress,
+    sample_rate,
+    n_channels,
+    blocks,
 ) -> Callable[[], Pairs]:
     """What makes content and result in blocks, once the gains are predicted."""
     vocoding.vocoder_named(vocoder)  # before any work
@@ -340,7 +353,7 @@ def _pairs(
     renderer = GainRenderer(gains, sample_rate)
     if vocoder != "gain":
         renderer = _PhaseKeeper(gains, vocoder)
-    return lambda: render(blocks, renderer)
+    return lambda: render(blocks, n_channels, renderer)
 
 
 def _leveling(waveform: np.ndarray, config: AudioConfig) -> Callable[[np.ndarray], np.ndarray]:

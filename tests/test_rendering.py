@@ -167,7 +167,7 @@ def test_the_treble_keeps_its_energy(tmp_path, rate, sign):
 def test_blocks_give_what_one_pass_gives(tmp_path, monkeypatch, seconds):
     x = np.stack([music(seconds, 48_000), music(seconds, 48_000, 1)], axis=1)
     whole, _ = result_of(tmp_path / "x.wav", x, 48_000)
-    monkeypatch.setattr(rendering, "BLOCK_SECONDS", 1.0)
+    monkeypatch.setattr(rendering, "BLOCK_SAMPLES", 96_000)
     pieces, _ = result_of(tmp_path / "x.wav", x, 48_000)
     assert pieces.shape == whole.shape == x.shape
     np.testing.assert_allclose(pieces, whole, atol=1e-5 * np.abs(whole).max())
