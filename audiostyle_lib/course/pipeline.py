@@ -283,7 +283,8 @@ def estimate(folder: Path) -> str:
 
 
 def _named(text: str) -> str:
-    matches = [name for name in DEPENDS if name == text or name.split("_")[0] == text.zfill(2)]
+    number = text.zfill(2) if text else ""
+    matches = [name for name in DEPENDS if name == text or name.split("_")[0] == number]
     if not matches:
         raise InputError(f"no notebook {text!r}: choose one of {', '.join(DEPENDS)}")
     return matches[0]
