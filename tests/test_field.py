@@ -197,6 +197,15 @@ def test_a_second_run_of_notebooks_in_one_folder_is_refused_in_one_line(
         pass  # free again
 
 
+@pytest.mark.parametrize("name", ["", "99", "-1", "02_"])
+def test_a_notebook_that_there_is_not_is_refused_before_any_runs(
+    name, monkeypatch, capsys, tmp_path
+):
+    monkeypatch.setenv("AUDIOSTYLE_FIGURES", str(tmp_path))
+    assert main(["reproduce", "--profile", "smoke", "--corpus", "bands", f"--only={name}"]) == 2
+    assert f"no notebook {name!r}" in capsys.readouterr().err
+
+
 def test_what_snakemake_has_started_ends_with_the_process_that_wanted_it(tmp_path):
     (tmp_path / "Snakefile").write_text('rule all:\n    output: "x"\n    shell: "sleep 300"\n')
     process = subprocess.Popen(

@@ -186,11 +186,26 @@ def reproduce(
         "corpus", *(str(folder / "notebooks" / f"{name}.ipynb") for name in targets),
         "--config", f"profile={profile}", f"corpus={corpus}", f"seed={seed}", f"device={device}",
     ]  # fmt: skip
-    with _alone_in(folder) as lock:
+    with _alone_in(folder) as lock, _temporary_in(folder) as temporary:
         _forget_damaged(folder)
-        scheduler = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[lock])
+        scheduler = subprocess.Popen(
+            command, stdin=subprocess.PIPE, pass_fds=[lock],
+            env=os.environ | {"TMPDIR": str(temporary)},
+        )  # fmt: skip
         with scheduler:  # its end of the pipe closes with this process, however that ends
             return scheduler.wait()
+
+
+@contextmanager
+def _temporary_in(folder: Path) -> Iterator[Path]:
+    """A run's folder for the temporary files of Jupyter; what a killed run has left there goes."""
+    temporary = folder / ".temporary"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
@@ -283,7 +298,8 @@ def estimate(folder: Path) -> str:
 
 
 def _named(text: str) -> str:
-    matches = [name for name in DEPENDS if name == text or name.split("_")[0] == text.zfill(2)]
+    number = text.zfill(2) if text else ""
+    matches = [name for name in DEPENDS if name == text or name.split("_")[0] == number]
     if not matches:
         raise InputError(f"no notebook {text!r}: choose one of {', '.join(DEPENDS)}")
     return matches[0]

@@ -12,9 +12,9 @@ random moment, or while it writes: a moment after a temporary file has appeared.
 - the last run ends with exit code 0, and its files are those of the undisturbed run, bit for bit,
 - no temporary file is left.
 
-Not compared is what holds time: ``seconds`` of checkpoints and curves, ``wall_seconds`` and speeds of
-metrics, the times of change by which a run knows its corpus again, ``times/`` and executed notebooks
-(which have to be there, and whole).
+Not compared are the commit and what holds time: ``seconds`` of checkpoints and curves, ``wall_seconds``
+and speeds of metrics, the times of change by which a run knows its corpus again, ``times/`` and executed
+notebooks (which have to be there, and whole).
 """
 
 from __future__ import annotations
@@ -121,11 +121,15 @@ def content(file: Path) -> object:
     if file.suffix == ".ipynb" or file.parent.name == "times":
         return None
     if file.parent.name == "metrics":
-        held["provenance"].pop("wall_seconds")
+        held["provenance"] = _without_times(held["provenance"])
         held["metrics"] = [m for m in held["metrics"] if m["tolerance"] is not None]
     if file.name.startswith("corpus-seed"):
         return [(t["name"], t["split"], t["sha256"]) for t in held["corpus"]["tracks"]]
     return held
+
+
+def _without_times(provenance: dict) -> dict:
+    return {k: v for k, v in provenance.items() if k not in ("wall_seconds", "commit")}
 
 
 def _checkpoint(file: Path) -> tuple:
@@ -135,7 +139,7 @@ def _checkpoint(file: Path) -> tuple:
         header = {k: json.loads(v) for k, v in (opened.metadata() or {}).items()}
         tensors = {k: opened.get_tensor(k) for k in opened.keys()}  # noqa: SIM118  # no dict
     header.pop("seconds", None)
-    header.get("provenance", {}).pop("wall_seconds", None)
+    header["provenance"] = _without_times(header.get("provenance", {}))
     header.get("curves", {}).pop("seconds", None)
     hashes = {k: hashlib.sha256(v.tobytes()).hexdigest() for k, v in tensors.items()}
     return header, hashes
