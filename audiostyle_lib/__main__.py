@@ -6,6 +6,7 @@ import argparse
 import io
 import os
 import shlex
+import signal
 import sys
 import warnings
 from contextlib import contextmanager, suppress
@@ -33,6 +34,14 @@ def main(argv: list[str] | None = None) -> int:
     Any other exception is a mistake of the program and goes on as a traceback.
     """
     _prepare_streams()
+    try:
+        return _run(argv)
+    finally:
+        if argv is None:  # what is left is Python's own end, which Ctrl-C would turn into a failure
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _run(argv: list[str] | None) -> int:
     try:
         try:
             with _notes():

@@ -21,7 +21,7 @@ from .signal import audio, frames
 BLOCK_SAMPLES = 2**20  # of all channels together: 12 s of stereo at 44.1 kHz
 PEAK = 0.99
 LIMITER_SECONDS = 0.01  # before and after a peak, in which the limiter moves
-LIMITER_DB = 6.0  # most that it takes from a peak; what is more makes the whole result quieter
+LIMITER_DB = 12.0  # most that it takes from a peak; what is more makes the whole result quieter
 SOUNDING = 1e-6  # frames that are 60 dB below the loudest one, or more, are silence
 LOWEST_HZ = 20.0  # what is below passes as it is, and counts in no level: offsets and rumble
 TREBLE_DB = 1.5  # most that is changed above the front end's highest band
