@@ -30,7 +30,7 @@ from .rendering import (
     render,
 )
 from .signal import features
-from .signal.audio import as_floats, as_waveform, require_sound
+from .signal.audio import as_floats, as_waveform
 from .signal.recording import Recording
 
 DEFAULT_MODEL = PRETRAINED / "gain_transfer.safetensors"
@@ -278,7 +278,8 @@ def transfer_recording(
     Parameters
     ----------
     content : Recording
-        From `audio.open_recording`, and still open when the result is asked for.
+        From `audio.open_recording`, checked by `audio.require_sound`, and still open when the result is
+        asked for.
     style : np.ndarray [shape=(n_samples,)]
         From `audio.read_audio`.
     method, strength, vocoder, config, device, progress
@@ -295,7 +296,7 @@ def transfer_recording(
         As `transfer`.
     """
     config = config or AudioConfig()
-    heard = require_sound(content, config)
+    heard = as_waveform(content.waveform, what=content.name, config=config)
     keeps = vocoder == "gain"
     sample_rate = content.sample_rate if keeps else config.sample_rate
     n_channels = content.n_channels if keeps else 1
@@ -319,19 +320,9 @@ def transfer_recording(
 
 @torch.no_grad()
 def _pairs(
-    heard,
-    style,
-    *,
-    method,
-    strength,
-    vocoder,
-    config,
-    device,
-    progress,
-    sample_rate,
-    n_channels,
+    heard, style, *, method, strength, vocoder, config, device, progress, sample_rate, n_channels,
     blocks,
-) -> Callable[[], Pairs]:
+) -> Callable[[], Pairs]:  # fmt: skip
     """What makes content and result in blocks, once the gains are predicted."""
     vocoding.vocoder_named(vocoder)  # before any work
     device = choose_device(device)
@@ -362,7 +353,7 @@ def _leveling(waveform: np.ndarray, config: AudioConfig) -> Callable[[np.ndarray
     n_whole = len(waveform) // config.n_fft * config.n_fft
     frames = waveform[:n_whole].reshape(-1, config.n_fft)
     power = np.einsum("ij,ij->i", frames, frames) / config.n_fft
-    power = power - 2 * offset * frames.mean(axis=1) + offset**2
+    power = (power - 2 * offset * frames.mean(axis=1) + offset**2).clip(0)
     sounding = power >= SOUNDING * power.max()
     level = 10 * np.log10(max(power[sounding].mean(), 1e-20))
     gain = np.float32(10 ** ((features.LEVEL_DBFS - level) / 20))

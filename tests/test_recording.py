@@ -46,16 +46,29 @@ def made(path: Path, kind: str, x: np.ndarray, rate: int = RATE) -> Path:
 
 
 def opened(path: Path) -> tuple[np.ndarray, list[str]]:
-    """Samples and warnings."""
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("always")
-        with recording.open_recording(path) as found:
-            blocks = list(found.blocks(1000))
-            assert all(block.shape == (1000, found.n_channels) for block in blocks[:-1])
-            samples = np.concatenate(blocks)
-            assert samples.shape == (found.n_samples, found.n_channels)
-    assert all(w.category is AudioWarning for w in seen)
-    return samples, [str(w.message) for w in seen]
+    """Samples, and what is missing behind them."""
+    with recording.open_recording(path) as found:
+        blocks = list(found.blocks(1000))
+        assert all(block.shape == (1000, found.n_channels) for block in blocks[:-1])
+        samples = np.concatenate(blocks)
+        assert samples.shape == (found.n_samples, found.n_channels)
+        return samples, [f"{path}: {found.cut_short}"] if found.cut_short else []
+
+
+def test_readers_warn_of_a_cut_file_once_and_not_where_they_refuse_it(tmp_path):
+    sf.write(tmp_path / "x.flac", noise(60_000), 22_050)
+    for share in (0.8, 0.01):
+        (tmp_path / "cut.flac").write_bytes(
+            (tmp_path / "x.flac").read_bytes()[: int(120_000 * share)]
+        )
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            try:
+                audio.read_audio(tmp_path / "cut.flac")
+            except AudioError:
+                assert share == 0.01 and not seen
+            else:
+                assert [w.category for w in seen] == [AudioWarning]
 
 
 def refused(path: Path, why: str) -> str:

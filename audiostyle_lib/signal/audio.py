@@ -142,12 +142,24 @@ def read_audio(
 
 
 def require_sound(recording: Recording, config: AudioConfig | None = None) -> np.ndarray:
-    """The waveform of a recording; `AudioError` if it is silent or shorter than one window."""
-    config = config or AudioConfig()
-    waveform = _check_length(recording.waveform, recording.name, config)
+    """The waveform (n_samples,) of a recording, if there is something to hear.
+
+    Raises
+    ------
+    AudioError
+        If it is silent or shorter than one window.
+
+    Warns
+    -----
+    AudioWarning
+        If the file is cut short.
+    """
+    waveform = _check_length(recording.waveform, recording.name, config or AudioConfig())
     deep = recording.subtype in DEEP
     if np.abs(waveform).max() < (SILENCE_PEAK_DEEP if deep else SILENCE_PEAK):
         raise AudioError(f"{recording.name}: is silent (peak below {-120 if deep else -80} dBFS)")
+    if recording.cut_short:
+        warnings.warn(f"{recording.name}: {recording.cut_short}", AudioWarning, stacklevel=2)
     return waveform
 
 

@@ -11,7 +11,6 @@ import re
 import stat
 import struct
 import tempfile
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -21,7 +20,7 @@ from typing import BinaryIO
 import numpy as np
 
 from ..config import AudioConfig
-from ..errors import AudioError, AudioWarning
+from ..errors import AudioError
 
 MAX_SECONDS = 3600.0
 LOUDEST_PEAK = (
@@ -135,22 +134,14 @@ def open_recording(
     ------
     AudioError
         If the file is missing, a folder, empty, not audio or too long, or holds samples that no recording
-        has. Silence and shortness are left to `audio.require_sound`.
-
-    Warns
-    -----
-    AudioWarning
-        If the file is cut short.
+        has. The rest is left to `audio.require_sound`.
     """
     file = _opened(Path(path))
     try:
-        recording = _read(file, str(path), config or AudioConfig(), max_seconds)
+        return _read(file, str(path), config or AudioConfig(), max_seconds)
     except BaseException:
         file.close()
         raise
-    if recording.cut_short:
-        warnings.warn(f"{path}: {recording.cut_short}", AudioWarning, stacklevel=2)
-    return recording
 
 
 def count_samples(path: Path) -> int:
@@ -298,7 +289,7 @@ def _unstated_length(head: bytes, size: int) -> tuple[int, bytes] | None:
             ):
                 return position + 4, b"\xff" * 4
             return None
-        position = begin + length + (length & 1 if wide == 8 else 0)
+        position = begin + max(0, length) + (length & 1 if wide == 8 else 0)
     return None
 
 
