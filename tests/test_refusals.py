@@ -134,6 +134,16 @@ def test_a_file_where_a_folder_belongs_and_the_like(refused, place):
     refused("benchmark", "--model", place)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [("compare", "loop"), ("compare", str(REFERENCE), "loop"), ("report", "loop"), ("data", "check", "loop"),
+     ("bench", "loop"), ("transfer", "loop", "tone.flac", "-o", "a.wav")],
+)  # fmt: skip
+def test_a_link_that_leads_to_itself_is_refused(refused, command):
+    Path("loop").symlink_to("loop")
+    assert "loop" in refused(*command)
+
+
 def test_a_damaged_soundfont_is_refused(refused):
     Path("cut.sf2").write_bytes(b"RIFF\x40\0\0\0sfbk" + bytes(200))
     assert "cut.sf2: a damaged SoundFont" in refused(

@@ -109,7 +109,7 @@ def compare_folders(folder: Path, reference: Path | None = None) -> tuple[str, b
     InputError
         If one of the folders holds no metrics.
     """
-    reference = Path(reference or _committed(folder)).resolve()
+    reference = paths.expanded(reference or _committed(folder))
     return compare(read_run(folder), read_run(reference), name=_called(reference))
 
 
@@ -122,7 +122,7 @@ def with_reference(folder: Path) -> str:
 
 
 def _committed(folder: Path) -> Path:
-    return paths.REFERENCES / Path(folder).resolve().name
+    return paths.REFERENCES / paths.expanded(folder).name
 
 
 def _called(folder: Path) -> str:

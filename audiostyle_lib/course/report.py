@@ -155,7 +155,7 @@ def _training(run: Results, notebook: str) -> str:
 
 def page(folder: Path) -> str:
     """Make the report page of the run or reference in `folder`, as Markdown."""
-    folder = Path(folder).resolve()
+    folder = paths.expanded(folder)
     run, references = read_run(folder), reference_runs(folder)
     notebooks = quote(os.path.relpath(paths.NOTEBOOKS, folder)) + "/"
     figures = sorted(f.name for f in folder.glob("fig*.png"))

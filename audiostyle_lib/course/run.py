@@ -318,7 +318,7 @@ def read_run(folder: Path) -> Results:
     InputError
         If `folder` holds no metrics, or a file there is not what a run writes.
     """
-    folder = Path(folder).resolve()
+    folder = paths.expanded(folder)
     metrics, provenance = [], {}
     for part in sorted((folder / "metrics").glob("*.json")):
         found, of_notebook = _read_metrics(part, part.stem)
