@@ -136,7 +136,8 @@ def test_a_file_where_a_folder_belongs_and_the_like(refused, place):
 
 @pytest.mark.parametrize(
     "command",
-    [("compare", "loop"), ("compare", str(REFERENCE), "loop"), ("report", "loop"), ("data", "check", "loop"),
+    [("compare", "loop"), ("compare", str(REFERENCE), "loop"), ("report", "loop"),
+     ("data", "check", "loop"),
      ("bench", "loop"), ("transfer", "loop", "tone.flac", "-o", "a.wav")],
 )  # fmt: skip
 def test_a_link_that_leads_to_itself_is_refused(refused, command):
