@@ -35,7 +35,7 @@ from .signal.recording import Recording
 
 DEFAULT_MODEL = PRETRAINED / "gain_transfer.safetensors"
 GAIN_LIMITS_DB = (-60.0, 30.0)
-BLOCK_FRAMES = 640  # about 15 s; even, because the network halves the time resolution
+BLOCK_FRAMES = 1280  # about 30 s; even, because the network halves the time resolution
 MARGIN_FRAMES = GainTransfer.CONTEXT_FRAMES
 EXCERPT_SECONDS, EXCERPT_PIECES = 120.0, 12
 VARIANCE_LIMIT = 2.0  # see `with_global_variance`
@@ -237,7 +237,7 @@ def transfer(
     -----
     A sound file of any rate and sample format is the business of `transfer_recording`.
 
-    The content is processed in blocks of 15 s, with margins wider than the network's field of view, so a
+    The content is processed in blocks of 30 s, with margins wider than the network's field of view, so a
     long recording takes hardly more memory than a short one. A vocoder that finds new phases gets the
     log-mel of all blocks, joined.
     """
@@ -369,16 +369,15 @@ def _predicted(
     strength: float, config: AudioConfig, device: str, progress: Callable[[int, int], None] | None,
 ) -> tuple[Gains, np.ndarray]:  # fmt: skip
     """Gains of the whole content, block by block, and its log-mel (T, n_mels)."""
-    hop, beyond = config.hop_length, config.n_fft
+    hop = config.hop_length
     block, margin = BLOCK_FRAMES * hop, MARGIN_FRAMES * hop
     n_frames, starts = config.n_frames(len(content)), range(0, len(content), block)
     lowest = math.ceil(LOWEST_HZ * config.n_fft / config.sample_rate)
     power = np.zeros(2)  # of content and result
     log_mels, gains = [], []
     for done, start in enumerate(starts, start=1):
-        first = max(-beyond, start - margin)
-        last = min(len(content) + beyond, start + block + margin)
-        piece = torch.from_numpy(at_level(_with_ends(content, first, last))).to(device)[None]
+        first, last = max(0, start - margin), start + block + margin
+        piece = torch.from_numpy(at_level(content[first:last])).to(device)[None]
         spectrum = features.stft(piece, config).abs() ** 2
         log_mel = features.power_to_db(features.mel_power(spectrum, config), amin=config.amin)
         gain = strength * gain_of(log_mel).clamp(*GAIN_LIMITS_DB)
@@ -396,12 +395,6 @@ def _predicted(
     log_mel, gain = np.concatenate(log_mels), np.concatenate(gains)
     gain = _from_inside(gain, log_mel, level_db, len(content), config)
     return Gains(gain, level_db, config), log_mel
-
-
-def _with_ends(waveform: np.ndarray, first: int, last: int) -> np.ndarray:
-    """Samples `first` to `last` of a clip, which is mirrored at its ends (see `rendering.mirrored`)."""
-    part = waveform[max(0, first) : last]
-    return np.pad(part, (max(0, -first), max(0, last - len(waveform))), mode="reflect")
 
 
 def _from_inside(

@@ -309,6 +309,22 @@ def test_arrays_that_are_no_clip_are_refused_in_one_line(clip, role, make, why):
     assert "\n" not in str(error.value)
 
 
+def test_a_method_may_know_the_gain_of_every_frame(clip, config):
+    """Oracles and notebook 00 do: of a clip of one block, they are shown its log-mel and nothing else."""
+    content = clip(3.0)
+    known = torch.linspace(-6, 6, config.n_frames(len(content))).expand(1, 128, -1)
+    seen = []
+
+    def prepare(content_mel, style_mel):
+        return lambda x: seen.append(x) or known
+
+    transfer.transfer(content, clip(2.0, 1), method=prepare)
+    assert [x.shape for x in seen] == [known.shape]
+    torch.testing.assert_close(
+        seen[0], features.log_mel_at_level(content, config), atol=0.1, rtol=0
+    )
+
+
 # Memory and files -----------------------------------------------------------------------------
 
 
