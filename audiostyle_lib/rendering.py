@@ -23,6 +23,9 @@ PEAK = 0.99
 LIMITER_SECONDS = 0.01  # before and after a peak, in which the limiter moves
 LIMITER_DB = 12.0  # most that it takes from a peak; what is more makes the whole result quieter
 SOUNDING = 1e-6  # frames that are 60 dB below the loudest one, or more, are silence
+LARGE_OFFSET = (
+    0.1  # of the power of the sound: such a DC offset is not kept, it would cost headroom
+)
 LOWEST_HZ = 20.0  # what is below passes as it is, and counts in no level: offsets and rumble
 TREBLE_DB = 1.5  # most that is changed above the front end's highest band
 BLEND = 0.9  # of the highest frequency that models hear: above, towards the treble's gain
@@ -205,14 +208,23 @@ class _Power:
         block = block.astype(np.float64)
         sums = (np.add.reduceat(x, starts) for x in (block, np.square(block)))
         lengths = np.diff(np.append(starts, len(block)))
-        self._parts.append((*sums, lengths))
+        self._parts.append((*sums, lengths[:, None]))
+
+    def _moments(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Energy of each segment and channel without the offsets, the offsets, and the lengths."""
+        sums, squares, lengths = (np.concatenate(part) for part in zip(*self._parts, strict=True))
+        offset = sums.sum(axis=0) / lengths.sum()
+        return (squares - 2 * offset * sums + offset**2 * lengths).clip(0), offset, lengths
 
     def of_segments(self) -> np.ndarray:
         """(n_segments,), summed over their samples and channels."""
-        sums, squares, lengths = (np.concatenate(part) for part in zip(*self._parts, strict=True))
-        offset = sums.sum(axis=0) / lengths.sum()
-        energy = squares - 2 * offset * sums + offset**2 * lengths[:, None]
-        return energy.sum(axis=1).clip(0)
+        return self._moments()[0].sum(axis=1)
+
+    def large_offset(self) -> np.ndarray:
+        """Offsets of the channels (n_channels,), float32, where they take room from the sound; else 0."""
+        energy, offset, lengths = self._moments()
+        is_large = offset**2 > LARGE_OFFSET * energy.sum(axis=0) / lengths.sum()
+        return np.where(is_large, offset, 0.0).astype(np.float32)
 
 
 @dataclass
@@ -246,18 +258,21 @@ class Result:
         are done, and 100.
         """
         segment = max(1, round(0.02 * self.sample_rate))
-        content, result, peak = _Power(segment), _Power(segment), 0.0
+        content, result = _Power(segment), _Power(segment)
+        lowest, highest = np.zeros(self.n_channels), np.zeros(self.n_channels)
         for x, y in self._counted(0, progress):
             content.add(x)
             result.add(y)
-            peak = max(peak, float(np.abs(y).max(initial=0.0)))
+            lowest, highest = np.minimum(lowest, y.min(axis=0)), np.maximum(highest, y.max(axis=0))
         wanted, found = content.of_segments(), result.of_segments()
         sounding = wanted >= SOUNDING * wanted.max(initial=0.0)
         level = np.sqrt(wanted[sounding].sum() / max(found[sounding].sum(), 1e-20))
-        level *= min(1.0, 10 ** (LIMITER_DB / 20) * PEAK / max(level * peak, 1e-9))
+        offset = result.large_offset()
+        peak = level * max((highest - offset).max(), (offset - lowest).max())
+        level *= min(1.0, 10 ** (LIMITER_DB / 20) * PEAK / max(peak, 1e-9))
         final = _Power(segment)
         for block in limited(
-            (y * np.float32(level) for _, y in self._counted(self.n_samples, progress)),
+            ((y - offset) * np.float32(level) for _, y in self._counted(self.n_samples, progress)),
             self.sample_rate,
         ):
             final.add(block)

@@ -163,6 +163,15 @@ def test_the_treble_keeps_its_energy(tmp_path, rate, sign):
 # Blocks and context -----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("offset", [0.06, 0.25, -0.35])
+def test_an_offset_costs_no_headroom(offset):
+    """The result of a quiet clip with an offset is that of the clip, also where peaks are limited."""
+    x, style = 0.1 * music(2.0), music(2.0, seed=1)
+    plain, moved = (transfer.transfer(y, style, method=wild) for y in (x, x + np.float32(offset)))
+    assert np.abs(moved.mean()) < 1e-3
+    assert db((plain**2).mean() / ((plain - moved) ** 2).mean()) > 40
+
+
 @pytest.mark.parametrize("seconds", [0.7, 1.0, 3.02, 3.5])
 def test_blocks_give_what_one_pass_gives(tmp_path, monkeypatch, seconds):
     x = np.stack([music(seconds, 48_000), music(seconds, 48_000, 1)], axis=1)
