@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import librosa
 import numpy as np
 from scipy.fft import next_fast_len
-from scipy.ndimage import minimum_filter1d, uniform_filter1d
+from scipy.ndimage import maximum_filter1d, minimum_filter1d, uniform_filter, uniform_filter1d
+from scipy.signal import lfilter, lfiltic
 
 from . import vocoding
 from .config import AudioConfig
@@ -26,6 +28,7 @@ SOUNDING = 1e-6  # frames that are 60 dB below the loudest one, or more, are sil
 LARGE_OFFSET = (
     0.1  # of the power of the sound: such a DC offset is not kept, it would cost headroom
 )
+PREDICT_FROM, PREDICT_ORDER, PREDICT_NOISE = 4096, 64, 1e-5  # see `continued`
 LOWEST_HZ = 20.0  # what is below passes as it is, and counts in no level: offsets and rumble
 TREBLE_DB = 1.5  # most that is changed above the front end's highest band
 BLEND = 0.9  # of the highest frequency that models hear: above, towards the treble's gain
@@ -64,20 +67,30 @@ class Gains:
 class GainRenderer:
     """Multiply the STFT of every channel by gains in mel bands; phases stay as they are.
 
+    Nothing is raised that the gains do not know: a bin in which the channels hold more than the models
+    have heard (they cancel in the mean), or an end of the clip more than what is next to it (a note that
+    is cut ends with a click, which holds all frequencies), is raised by that much less.
+
     Parameters
     ----------
     gains : Gains
-    sample_rate : int
-        Of the blocks, in Hz. The STFT has about the front end's resolution in Hz and seconds.
+    sample_rate, n_samples : int
+        Of the content, in Hz and samples. The STFT has about the resolution of the front end.
+    channel : int or None
+        The channel that models heard; None if it was the mean of all.
     """
 
-    def __init__(self, gains: Gains, sample_rate: int) -> None:
+    def __init__(
+        self, gains: Gains, sample_rate: int, n_samples: int, channel: int | None = None
+    ) -> None:
         config = gains.config
-        self.gains, self.sample_rate = gains, sample_rate
+        self.gains, self.sample_rate, self.channel = gains, sample_rate, channel
         self.hop_length = next_fast_len(
             max(1, round(config.hop_length * sample_rate / config.sample_rate)), real=True
         )
         self.n_fft = self.hop_length * (config.n_fft // config.hop_length)
+        half = self.n_fft // 2
+        self._inside = -(-half // self.hop_length), max(0, n_samples - half) // self.hop_length
         self._frequency = np.fft.rfftfreq(self.n_fft, 1 / sample_rate)
         position = self._frequency * config.n_fft / config.sample_rate  # in the front end's bins
         position = position.clip(0, config.n_fft // 2)
@@ -85,8 +98,8 @@ class GainRenderer:
         self._upper = np.minimum(self._lower + 1, config.n_fft // 2)
         self._weight = (position - self._lower).clip(0, 1).astype(np.float32)
 
-    def factors(self, first_frame: int, n_frames: int) -> np.ndarray:
-        """What to multiply the STFT by, (n_frames, n_fft // 2 + 1)."""
+    def decibels(self, first_frame: int, n_frames: int) -> np.ndarray:
+        """Gains at the bins of some frames, (n_frames, n_fft // 2 + 1)."""
         config, gains = self.gains.config, self.gains
         seconds = (first_frame + np.arange(n_frames)) * self.hop_length / self.sample_rate
         band_to_bin = vocoding.band_to_bin(config, "cpu").numpy()
@@ -94,27 +107,50 @@ class GainRenderer:
         top = db[:, int(BLEND * len(band_to_bin)) :].mean(axis=1, keepdims=True)
         db = (1 - self._weight) * db[:, self._lower] + self._weight * db[:, self._upper]
         db[:, self._frequency < LOWEST_HZ] = -gains.level_db
-        highest = config.sample_rate / 2
-        if self.sample_rate > config.sample_rate:
-            treble = (top + gains.level_db).clip(-TREBLE_DB, TREBLE_DB)
-            treble = treble * (2 - self._frequency / highest).clip(0, 1) - gains.level_db
-            blend = (self._frequency / highest - BLEND) / (1 - BLEND)
-            db += blend.clip(0, 1).astype(np.float32) * (treble - db)
-        return 10 ** (db / 20)
+        if self.sample_rate == config.sample_rate:
+            return db
+        highest = min(self.sample_rate, config.sample_rate) / 2  # of what models have heard
+        treble = (top + gains.level_db).clip(-TREBLE_DB, TREBLE_DB)
+        treble = treble * (2 - self._frequency / highest).clip(0, 1) - gains.level_db
+        blend = (self._frequency / highest - BLEND) / (1 - BLEND)
+        return db + blend.clip(0, 1).astype(np.float32) * (treble - db)
 
     def __call__(self, chunk: np.ndarray, first_frame: int) -> np.ndarray:
         """A chunk (n_samples, n_channels) that begins at a frame of the whole, changed."""
         sizes = {"n_fft": self.n_fft, "hop_length": self.hop_length}
-        factors = self.factors(first_frame, 1 + len(chunk) // self.hop_length)
-        changed = [
-            frames.istft(
-                frames.stft(np.ascontiguousarray(channel), **sizes) * factors,
-                **sizes,
-                n_samples=len(chunk),
-            )
-            for channel in chunk.T
-        ]
+        spectra = [frames.stft(np.ascontiguousarray(x), **sizes) for x in chunk.T]  # (T, F) each
+        power = sum(np.square(np.abs(x)) for x in spectra) / len(spectra)
+        excess = self._beyond_inside(power, first_frame)
+        if len(spectra) > 1:
+            heard = sum(spectra) / len(spectra) if self.channel is None else spectra[self.channel]
+            excess = np.maximum(excess, _unheard(power, np.square(np.abs(heard)), len(spectra)))
+        db = self.decibels(first_frame, len(power))
+        db -= np.minimum(excess, (db + self.gains.level_db).clip(0))
+        factors = 10 ** (db / 20)
+        changed = [frames.istft(x * factors, **sizes, n_samples=len(chunk)) for x in spectra]
         return np.stack(changed, axis=1)
+
+    def _beyond_inside(self, power: np.ndarray, first_frame: int) -> np.ndarray:
+        """By how many dB frames that see an end are louder than the next that does not, (T, F)."""
+        frame = first_frame + np.arange(len(power))
+        inside = (frame.clip(*self._inside) - first_frame).clip(0, len(power) - 1)
+        around = maximum_filter1d(power[inside], 3, axis=1)
+        excess = _to_db(power) - _to_db(around)
+        return excess.clip(0) * (frame - first_frame != inside)[:, None]
+
+
+def _unheard(power: np.ndarray, heard: np.ndarray, n_channels: int) -> np.ndarray:
+    """By how many dB the mean power of the channels (T, F) exceeds what models have heard of it.
+
+    Channels that have nothing in common leave 1 / `n_channels` of their power in the mean.
+    """
+    smooth = (uniform_filter(x, (5, 3)) for x in (power, heard))
+    over, under = map(_to_db, smooth)
+    return (over - under - 10 * np.log10(n_channels)).clip(0)
+
+
+def _to_db(power: np.ndarray) -> np.ndarray:
+    return 10 * np.log10(np.maximum(power, 1e-20))
 
 
 def render(blocks: Callable[[int], Iterable[np.ndarray]], n_channels: int, renderer) -> Pairs:
@@ -134,10 +170,10 @@ def render(blocks: Callable[[int], Iterable[np.ndarray]], n_channels: int, rende
     ------
     tuple of np.ndarray [shape=(n_samples, n_channels), dtype=float32]
     """
-    hop, margin = renderer.hop_length, renderer.n_fft
+    hop, margin = renderer.hop_length, 2 * renderer.n_fft
     size = max(margin, BLOCK_SAMPLES // n_channels // hop * hop)
     done = 0
-    for chunk in with_context(blocks(size), margin, mirrored):
+    for chunk in with_context(blocks(size), margin, continued):
         inner = slice(margin, len(chunk) - margin)
         yield chunk[inner], renderer(chunk, done // hop - margin // hop)[inner]
         done += len(chunk) - 2 * margin
@@ -166,17 +202,33 @@ def with_context(
         yield np.concatenate([before, block, beyond(block, margin)])
 
 
-def mirrored(block: np.ndarray, n_samples: int) -> np.ndarray:
-    """What is before the end of a block (n, n_channels), backwards: (n_samples, n_channels).
+def continued(block: np.ndarray, n_samples: int) -> np.ndarray:
+    """What may follow a block (n, n_channels): its partials go on, (n_samples, n_channels).
 
-    Zeros would make a step of a note that is cut; a step holds all frequencies, and a gain that opens the
-    treble makes a click of it.
+    A clip that is cut in the middle of a note ends with a step, which holds all frequencies, and a gain
+    that opens the treble makes a click of it. Linear prediction (Burg's method) continues the note.
     """
-    return np.pad(block, ((0, n_samples), (0, 0)), mode="reflect")[len(block) :]
+    known = block[-PREDICT_FROM:].T.astype(np.float64)
+    return np.stack([_predicted(x, n_samples) for x in known], axis=1).astype(np.float32)
+
+
+def _predicted(x: np.ndarray, n_samples: int) -> np.ndarray:
+    offset, order = x.mean(), min(PREDICT_ORDER, len(x) // 4)
+    if order < 1 or x.std() < 1e-9:
+        return np.full(n_samples, offset)
+    rng = np.random.default_rng(
+        0
+    )  # a little noise, without which the recursion may become unstable
+    noise = PREDICT_NOISE * x.std() * rng.standard_normal(len(x))
+    coefficients = librosa.lpc(x - offset + noise, order=order)
+    state = lfiltic([1.0], coefficients, (x - offset)[::-1][:order])
+    found, _ = lfilter([1.0], coefficients, np.zeros(n_samples), zi=state)
+    is_stable = np.abs(found).max(initial=0.0) < 4 * np.abs(x - offset).max()  # False for NaN
+    return (found if is_stable else np.zeros(n_samples)) + offset
 
 
 def silent(block: np.ndarray, n_samples: int) -> np.ndarray:
-    """Zeros (n_samples, n_channels), like `mirrored`."""
+    """Zeros (n_samples, n_channels), like `continued`."""
     return np.zeros((n_samples, block.shape[1]), dtype=np.float32)
 
 

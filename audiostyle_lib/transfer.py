@@ -17,6 +17,7 @@ from torch import Tensor
 
 from . import vocoding
 from .config import AudioConfig, choose_device
+from .errors import InputError
 from .models import checkpoint
 from .models.recombine import GainTransfer, LatentTransfer
 from .paths import PRETRAINED
@@ -30,7 +31,7 @@ from .rendering import (
     render,
 )
 from .signal import features
-from .signal.audio import as_floats, as_waveform
+from .signal.audio import as_floats, as_waveform, heard_channel
 from .signal.recording import Recording
 
 DEFAULT_MODEL = PRETRAINED / "gain_transfer.safetensors"
@@ -253,7 +254,8 @@ def transfer(
     pairs = _pairs(
         heard, style, method=method, strength=strength, vocoder=vocoder, config=config,
         device=device, progress=progress, sample_rate=config.sample_rate,
-        n_channels=channels.shape[1], blocks=blocks,
+        n_channels=channels.shape[1],
+        n_samples=len(heard), channel=heard_channel(channels), blocks=blocks,
     )  # fmt: skip
     kept = list(pairs())
     size = {"n_channels": channels.shape[1], "n_samples": len(heard), "subtype": ""}
@@ -300,6 +302,7 @@ def transfer_recording(
     keeps = vocoder == "gain"
     sample_rate = content.sample_rate if keeps else config.sample_rate
     n_channels = content.n_channels if keeps else 1
+    n_samples = content.n_samples if keeps else len(heard)
 
     def mono(n_samples: int) -> Iterator[np.ndarray]:
         yield from (heard[i : i + n_samples, None] for i in range(0, len(heard), n_samples))
@@ -307,12 +310,12 @@ def transfer_recording(
     pairs = _pairs(
         heard, style, method=method, strength=strength, vocoder=vocoder, config=config,
         device=device, progress=progress, sample_rate=sample_rate, n_channels=n_channels,
-        blocks=content.blocks if keeps else mono,
+        n_samples=n_samples, channel=content.channel, blocks=content.blocks if keeps else mono,
     )  # fmt: skip
     return Result(
         sample_rate,
         n_channels=n_channels,
-        n_samples=content.n_samples if keeps else len(heard),
+        n_samples=n_samples,
         subtype=content.subtype,
         pairs=pairs,
     )
@@ -321,10 +324,12 @@ def transfer_recording(
 @torch.no_grad()
 def _pairs(
     heard, style, *, method, strength, vocoder, config, device, progress, sample_rate, n_channels,
-    blocks,
+    n_samples, channel, blocks,
 ) -> Callable[[], Pairs]:  # fmt: skip
     """What makes content and result in blocks, once the gains are predicted."""
     vocoding.vocoder_named(vocoder)  # before any work
+    if not math.isfinite(strength):
+        raise InputError(f"a strength of {strength} is none: 1 is the full transfer")
     device = choose_device(device)
     style = as_waveform(style, what="style", config=config)
     # without their offsets, and loud enough for the floor of the log-mel to lie below them
@@ -341,7 +346,7 @@ def _pairs(
         made = vocoding.mel_to_waveform(target, config, n_samples=len(heard), vocoder=vocoder)
         result = made[0].numpy()[:, None]
         return lambda: iter([(heard[:, None], result)])
-    renderer = GainRenderer(gains, sample_rate)
+    renderer = GainRenderer(gains, sample_rate, n_samples, channel)
     if vocoder != "gain":
         renderer = _PhaseKeeper(gains, vocoder)
     return lambda: render(blocks, n_channels, renderer)

@@ -143,7 +143,8 @@ def test_headerless_files_are_refused(tmp_path):
 def test_limits_are_just_not_refused(tmp_path):
     for n, level, subtype in ((2048, 0.1, "FLOAT"), (2 * RATE, 1.1e-6, "FLOAT"),
                               (2 * RATE, 1.3e-4, "PCM_16")):  # fmt: skip
-        _samples(np.full(n, level), subtype)(tmp_path / "edge.wav")
+        wave = level * np.resize([1.0, -1.0, -1.0, 1.0], n)  # an offset alone is silent
+        _samples(wave, subtype)(tmp_path / "edge.wav")
         assert len(audio.read_audio(tmp_path / "edge.wav", max_seconds=2.0)) == n
 
 

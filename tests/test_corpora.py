@@ -274,10 +274,10 @@ def test_fault_filtered_split_tolerates_one_missing_track_of_the_lists():
 
 
 def put_whole(folder: Path) -> None:
-    """GTZAN's thousand names, every clip another constant."""
+    """GTZAN's thousand names, every clip of another level."""
     for k, genre in enumerate(GENRES):
         for number in range(100):
-            put(folder, genre, number, np.full(2048, (1 + 100 * k + number) / 1100))
+            put(folder, genre, number, (1 + 100 * k + number) / 1100 * np.resize([1.0, -1.0], 2048))
 
 
 def test_whole_corpus_with_the_usual_corrupt_file_is_fault_filtered(tmp_path):

@@ -203,10 +203,25 @@ def test_context_is_the_neighbours(sizes, last, margin):
     assert start == len(x)
 
 
-def test_mirrored_is_what_was_before_backwards():
-    x = np.arange(6.0)[:, None]
-    assert rendering.mirrored(x, 3)[:, 0].tolist() == [4, 3, 2]
-    assert len(rendering.mirrored(x, 20)) == 20  # longer than the block itself
+def test_notes_are_continued_beyond_their_end():
+    time = np.arange(6_000) / 22_050
+    x = sum(np.sin(2 * np.pi * f * time + f) for f in (220, 331, 2_000))[:, None].astype(np.float32)
+    found = rendering.continued(x[:5_000], 500)
+    assert found.shape == (500, 1) and np.abs(found - x[5_000:5_500])[:100].max() < 0.05
+
+
+@given(n=st.integers(1, 600), kind=st.sampled_from(["noise", "silence", "offset", "click", "loud"]))
+def test_whatever_is_continued_stays_in_bounds(n, kind):
+    x = np.random.default_rng(n).standard_normal((n, 2))
+    x = {
+        "noise": x,
+        "silence": 0 * x,
+        "offset": 0 * x + 0.3,
+        "click": 1.0 * (x > 3),
+        "loud": 900 * x,
+    }[kind]
+    found = rendering.continued(x.astype(np.float32), 700)
+    assert found.shape == (700, 2) and np.abs(found).max() <= 5 * np.abs(x).max() + 1e-6
 
 
 # Level ------------------------------------------------------------------------------------------

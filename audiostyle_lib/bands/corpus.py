@@ -179,8 +179,11 @@ def read_manifest(root: Path) -> dict | None:
     A file of that name that is not JSON, or does not list clips with their splits, is someone else's
     and counts as none.
     """
+    file = root / "manifest.json"
+    if not file.is_file():  # a pipe would be waited for
+        return None
     try:
-        manifest = json.loads((root / "manifest.json").read_bytes())
+        manifest = json.loads(file.read_bytes())
         clips = manifest["clips"]
         is_ours = isinstance(clips, list) and all(
             isinstance(clip["file"], str) and isinstance(clip["split"], str) for clip in clips

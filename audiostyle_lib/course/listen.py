@@ -37,7 +37,8 @@ def mp3(waveform: np.ndarray, sample_rate: int) -> bytes:
     import soundfile as sf
 
     # The encoder ends the process on NaN.
-    check_samples(np.asarray(waveform), "the clip")
+    waveform = np.asarray(waveform, dtype=np.float32)
+    check_samples(waveform, "the clip")
     buffer = io.BytesIO()
     sf.write(
         buffer, waveform, sample_rate, format="MP3", subtype="MPEG_LAYER_III",

@@ -18,17 +18,25 @@ from .. import paths
 from ..config import AudioConfig
 from ..errors import AudioError, AudioWarning
 from .recording import (
-    CANCELLING,
     MAX_SECONDS,
     Recording,
     check_samples,
     count_samples,
+    loudest_where_cancelling,
     open_recording,
 )
 
 SILENCE_PEAK = 1e-4  # -80 dBFS: three steps of 16 bits
 SILENCE_PEAK_DEEP = 1e-6  # -120 dBFS, of files with finer steps
-DEEP = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE")  # sample formats that are kept in the output
+DEEP = (
+    "PCM_24",
+    "PCM_32",
+    "FLOAT",
+    "DOUBLE",
+    "ALAC_20",
+    "ALAC_24",
+    "ALAC_32",
+)  # kept in the output
 FORMATS = {  # of output files, by the ending of their name
     "wav": ("WAV", "PCM_16"),
     "flac": ("FLAC", "PCM_16"),
@@ -95,13 +103,17 @@ def as_floats(x: np.ndarray, what: str) -> np.ndarray:
     return x
 
 
+def heard_channel(channels: np.ndarray) -> int | None:
+    """The channel that models hear of (n_samples, n_channels): the loudest where they cancel, else None.
+
+    None stands for the mean of all.
+    """
+    return loudest_where_cancelling(channels.var(axis=0), channels.mean(axis=1).var())
+
+
 def _heard(channels: np.ndarray) -> np.ndarray:
-    """Mean of the channels (n_samples, n_channels); the loudest of them where they cancel."""
-    mono = channels.mean(axis=1)
-    power = channels.var(axis=0)
-    if mono.var() * channels.shape[1] < CANCELLING * power.mean():
-        return channels[:, int(power.argmax())]
-    return mono
+    channel = heard_channel(channels)
+    return channels.mean(axis=1) if channel is None else channels[:, channel]
 
 
 def read_audio(
@@ -156,7 +168,7 @@ def require_sound(recording: Recording, config: AudioConfig | None = None) -> np
     """
     waveform = _check_length(recording.waveform, recording.name, config or AudioConfig())
     deep = recording.subtype in DEEP
-    if np.abs(waveform).max() < (SILENCE_PEAK_DEEP if deep else SILENCE_PEAK):
+    if np.abs(waveform - waveform.mean()).max() < (SILENCE_PEAK_DEEP if deep else SILENCE_PEAK):
         raise AudioError(f"{recording.name}: is silent (peak below {-120 if deep else -80} dBFS)")
     if recording.cut_short:
         warnings.warn(f"{recording.name}: {recording.cut_short}", AudioWarning, stacklevel=2)
@@ -223,7 +235,8 @@ def output_settings(
     import soundfile as sf
 
     container, usual = FORMATS[path.suffix.lstrip(".").lower()]
-    deep = (subtype, "PCM_24") if subtype in DEEP else ()
+    finest = subtype.replace("ALAC_32", "PCM_32").replace("ALAC", "PCM")
+    deep = (finest, "PCM_24") if subtype in DEEP else ()
     subtype = next((s for s in deep if sf.check_format(container, s)), usual)
     n_bytes = SAMPLE_BYTES.get(subtype, 1) * n_samples * n_channels
     if container == "WAV" and n_bytes > LARGEST_WAV:
@@ -284,8 +297,10 @@ def writing(
 
     def put(block: np.ndarray, *, last: bool = False) -> None:
         nonlocal n_written
+        block = np.asarray(block, np.float64 if how["subtype"] == "DOUBLE" else np.float32)
         if not np.isfinite(block).all():
             raise AudioError(f"{path}: not written, the result holds samples that are not finite")
+        check_samples(block, str(path))
         if resampler is not None:
             block = resampler.resample_chunk(np.asarray(block, np.float32), last=last)
         for start in range(0, len(block), WRITE_FRAMES):
@@ -336,6 +351,7 @@ def write_audio(
     AudioError
         If the file cannot be written, or `waveform` holds samples that are not finite.
     """
+    waveform = np.asarray(waveform)
     n_channels = waveform.shape[1] if waveform.ndim == 2 else 1
     settings = {"n_channels": n_channels, "n_samples": len(waveform), "subtype": subtype}
     with writing(path, sample_rate=sample_rate, **settings) as put:

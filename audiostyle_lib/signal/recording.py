@@ -12,6 +12,7 @@ import stat
 import struct
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -28,8 +29,8 @@ LOUDEST_PEAK = (
 )
 SAMPLE_RATES = (1_000, 768_000)  # Hz, of any recording
 MOST_BYTES = 2**33  # of a pipe
-READ_FRAMES = 16_384  # what follows the last whole block of a damaged file is lost
-UNKNOWN_FRAMES = 2**40  # more than libsndfile finds in any header that states a length
+READ_FRAMES = 4_096  # what follows the last whole block of a damaged file is lost
+UNKNOWN_FRAMES = 2**36 - 1  # as many as a FLAC can state, or more: it states none
 OPEN_SIZES = 2**31 - 2**16  # stated by programs that write to a pipe: as large as the field holds
 #: Channels cancel where their mean has less than this share of the power that uncorrelated ones leave.
 CANCELLING = 0.2
@@ -56,6 +57,8 @@ class Recording:
         libsndfile's name of the sample format, such as ``"PCM_24"``.
     waveform : np.ndarray [shape=(n_samples,), dtype=float32]
         Mean of the channels at the front end's sample rate; the loudest channel where they cancel.
+    channel : int or None
+        Which channel `waveform` is; None if it is the mean of all.
     stated_seconds : float
         What the header promises, where that is more than there is; else 0.
     """
@@ -66,6 +69,7 @@ class Recording:
     n_samples: int
     subtype: str
     waveform: np.ndarray = field(repr=False)
+    channel: int | None
     stated_seconds: float
     _file: BinaryIO = field(repr=False)
 
@@ -202,7 +206,7 @@ def _repaired(file: BinaryIO) -> BinaryIO:
     """
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
-    head = file.read(2**16)
+    head = file.read(2**20)
     zeros = len(head) - len(head.lstrip(b"\0"))
     if 0 < zeros < len(head):
         return _repaired(_copied(file, start=zeros))
@@ -317,6 +321,20 @@ def _stream_class() -> type:
     return Stream
 
 
+@contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Send standard error elsewhere: libsndfile's MP3 decoder prints what it thinks of a file."""
+    kept = os.dup(2)
+    elsewhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(elsewhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(elsewhere)
+
+
 @dataclass
 class _Decoder:
     """A pass over a file; what it found is known after the last block."""
@@ -335,7 +353,8 @@ class _Decoder:
         with self.stream as stream:
             while True:
                 try:
-                    block = stream.read(READ_FRAMES, dtype="float32", always_2d=True)
+                    with _without_remarks():
+                        block = stream.read(READ_FRAMES, dtype="float32", always_2d=True)
                 except (sf.LibsndfileError, RuntimeError) as error:
                     if not n_read:
                         raise _not_readable(self.name, error) from error
@@ -350,6 +369,8 @@ class _Decoder:
 
 def _not_readable(name: str, error: Exception) -> AudioError:
     reason = getattr(error, "error_string", str(error)).strip().rstrip(".")
+    if "regular file" in reason:  # what it says of MP3s in which it finds no frame
+        reason = "Format not recognised"
     return AudioError(f"{name}: not readable as audio ({reason})")
 
 
@@ -359,7 +380,8 @@ def _decode(file: BinaryIO, name: str) -> _Decoder:
     os.lseek(file.fileno(), 0, os.SEEK_SET)
     try:
         # by its descriptor: by a name, libsndfile takes any .au or .raw for sound
-        stream = _stream_class()(file.fileno(), closefd=False)
+        with _without_remarks():
+            stream = _stream_class()(file.fileno(), closefd=False)
     except (sf.LibsndfileError, RuntimeError) as error:
         raise _not_readable(name, error) from error
     return _Decoder(file, name, stream, stream.extra_info)
@@ -372,6 +394,13 @@ def check_samples(samples: np.ndarray, what: str) -> None:
         raise AudioError(f"{what}: holds samples that are not finite (NaN or infinity)")
     if peak > LOUDEST_PEAK:
         raise AudioError(f"{what}: holds a sample of {peak:.0e}, where full scale is 1")
+
+
+def loudest_where_cancelling(power: np.ndarray, power_of_mean: float) -> int | None:
+    """Index of the channel with the most `power` (n_channels,), if the mean of all has lost it."""
+    if power_of_mean * len(power) < CANCELLING * power.mean():
+        return int(power.argmax())
+    return None
 
 
 def _read(file: BinaryIO, name: str, config: AudioConfig, max_seconds: float) -> Recording:
@@ -390,10 +419,11 @@ def _read(file: BinaryIO, name: str, config: AudioConfig, max_seconds: float) ->
     if heard.n_samples == 0:
         raise AudioError(f"{name}: holds no samples")
     waveform = heard.waveform()
-    if heard.channels_cancel():
-        waveform = _loudest_channel(file, name, heard, config)
+    channel = heard.channel()
+    if channel is not None:
+        waveform = _of_channel(file, name, channel, config)
     return Recording(
-        name, sample_rate, stream.channels, heard.n_samples, stream.subtype, waveform,
+        name, sample_rate, stream.channels, heard.n_samples, stream.subtype, waveform, channel,
         _stated_seconds(decoder, stated, heard.n_samples), file,
     )  # fmt: skip
 
@@ -418,13 +448,16 @@ def _stated_seconds(decoder: _Decoder, stated: int, n_samples: int) -> float:
 
 
 def _lacks_last_page(file: BinaryIO) -> bool:
-    """Whether it is an Ogg stream without the page that is marked as its last."""
+    """Whether it is an Ogg stream without the whole of the page that is marked as its last."""
     file.seek(0)
     if file.read(4) != b"OggS":
         return False
-    file.seek(max(0, file.seek(0, os.SEEK_END) - 2**16))
-    flags = file.read().rpartition(b"OggS")[2][1:2]
-    return not flags or not flags[0] & 4
+    file.seek(max(0, file.seek(0, os.SEEK_END) - 2**17))  # a page has 65 307 bytes at most
+    page = file.read().rpartition(b"OggS")[2]
+    if len(page) < 23 or not page[1] & 4:
+        return True
+    sizes = page[23 : 23 + page[22]]  # of its segments
+    return len(page) < 23 + page[22] + sum(sizes)
 
 
 class _Mono:
@@ -460,15 +493,15 @@ class _Mono:
         mean, square = self._moments / self.n_samples
         return np.maximum(square - mean**2, 0.0)
 
-    def channels_cancel(self) -> bool:
+    def channel(self) -> int | None:
+        """Which is to be heard; None if it is the mean of all."""
         *channels, mono = self.power()
-        return mono * len(channels) < CANCELLING * np.mean(channels)
+        return loudest_where_cancelling(np.array(channels), mono)
 
 
-def _loudest_channel(file: BinaryIO, name: str, first: _Mono, config: AudioConfig) -> np.ndarray:
+def _of_channel(file: BinaryIO, name: str, channel: int, config: AudioConfig) -> np.ndarray:
     decoder = _decode(file, name)
-    loudest = int(first.power()[:-1].argmax())
     heard = _Mono(decoder.stream.samplerate, config.sample_rate, decoder.stream.channels)
     for block in decoder.blocks():
-        heard.add(block, np.ascontiguousarray(block[:, loudest]))
+        heard.add(block, np.ascontiguousarray(block[:, channel]))
     return heard.waveform()
