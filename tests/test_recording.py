@@ -526,3 +526,23 @@ def test_a_file_that_claims_hours_is_refused_before_it_is_decoded(tmp_path):
     made(path, "flac", noise(20_000))
     state_flac_samples(path, RATE * 3600 * 20)
     refused(path, "lasts 1200 minutes or more, at most 60 are taken")
+
+
+def test_what_lies_in_the_working_folder_has_no_say(tmp_path, monkeypatch):
+    sf.write(tmp_path / "x.mp3", noise(22_050), 22_050)
+    (tmp_path / "._").write_bytes(bytes(300))  # as a copy from a Mac may leave it
+    monkeypatch.chdir(tmp_path)
+    assert len(audio.read_audio("x.mp3")) == 22_050
+
+
+@pytest.mark.parametrize("missing", [1, 20, 1_000])
+def test_an_ogg_without_the_whole_of_its_last_page_is_named(tmp_path, missing):
+    sf.write(tmp_path / "x.ogg", noise(66_150), 22_050)
+    (tmp_path / "x.ogg").write_bytes((tmp_path / "x.ogg").read_bytes()[:-missing])
+    assert "cut short" in opened(tmp_path / "x.ogg")[1][0]
+
+
+def test_the_decoder_keeps_its_remarks_to_itself(tmp_path, capfd):
+    (tmp_path / "x.mp3").write_bytes(np.random.default_rng(1).bytes(200_000))
+    refused(tmp_path / "x.mp3", "not readable as audio .Format not recognised")
+    assert capfd.readouterr().err == ""

@@ -375,16 +375,26 @@ def _not_readable(name: str, error: Exception) -> AudioError:
 
 
 def _decode(file: BinaryIO, name: str) -> _Decoder:
-    import soundfile as sf
-
     os.lseek(file.fileno(), 0, os.SEEK_SET)
     try:
         # by its descriptor: by a name, libsndfile takes any .au or .raw for sound
+        stream = _opened_by(file.fileno(), name)
+    except AudioError as error:
+        if "resource fork" not in str(error):
+            raise
+        # a file called ._ in the working folder was taken for a part of the one without a name
+        stream = _opened_by(f"/dev/fd/{file.fileno()}", name)
+    return _Decoder(file, name, stream, stream.extra_info)
+
+
+def _opened_by(handle: int | str, name: str):
+    import soundfile as sf
+
+    try:
         with _without_remarks():
-            stream = _stream_class()(file.fileno(), closefd=False)
+            return _stream_class()(handle, closefd=False)
     except (sf.LibsndfileError, RuntimeError) as error:
         raise _not_readable(name, error) from error
-    return _Decoder(file, name, stream, stream.extra_info)
 
 
 def check_samples(samples: np.ndarray, what: str) -> None:
