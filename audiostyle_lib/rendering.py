@@ -25,11 +25,9 @@ PEAK = 0.99
 LIMITER_SECONDS = 0.01  # before and after a peak, in which the limiter moves
 LIMITER_DB = 12.0  # most that it takes from a peak; what is more makes the whole result quieter
 SOUNDING = 1e-6  # frames that are 60 dB below the loudest one, or more, are silence
-LARGE_OFFSET = (
-    0.1  # of the power of the sound: such a DC offset is not kept, it would cost headroom
-)
+LARGE_RUMBLE = 0.1  # of the power of the sound: so much of it would take room from the peaks
 PREDICT_FROM, PREDICT_ORDER, PREDICT_NOISE = 4096, 64, 1e-5  # see `continued`
-LOWEST_HZ = 20.0  # what is below passes as it is, and counts in no level: offsets and rumble
+LOWEST_HZ = 20.0  # what is below, offsets and rumble, is not heard and counts in no level
 TREBLE_DB = 1.5  # most that is changed above the front end's highest band
 BLEND = 0.9  # of the highest frequency that models hear: above, towards the treble's gain
 
@@ -49,11 +47,14 @@ class Gains:
         How much quieter the content is than what they make of it: the level that will be taken back.
     config : AudioConfig
         The front end.
+    keeps_rumble : bool
+        Whether what is below 20 Hz stays as it is, an offset included; else it is taken out.
     """
 
     db: np.ndarray
     level_db: float
     config: AudioConfig
+    keeps_rumble: bool = True
 
     def at(self, seconds: np.ndarray) -> np.ndarray:
         """Gains at some times, (n_times, n_mels), by linear interpolation in dB."""
@@ -106,7 +107,7 @@ class GainRenderer:
         db = gains.at(seconds) @ band_to_bin.T  # at the front end's bins
         top = db[:, int(BLEND * len(band_to_bin)) :].mean(axis=1, keepdims=True)
         db = (1 - self._weight) * db[:, self._lower] + self._weight * db[:, self._upper]
-        db[:, self._frequency < LOWEST_HZ] = -gains.level_db
+        db[:, self._frequency < LOWEST_HZ] = -gains.level_db if gains.keeps_rumble else -200.0
         if self.sample_rate == config.sample_rate:
             return db
         highest = min(self.sample_rate, config.sample_rate) / 2  # of what models have heard
@@ -250,7 +251,7 @@ def limited(blocks: Iterable[np.ndarray], sample_rate: int) -> Iterator[np.ndarr
 
 
 class _Power:
-    """Power of a sound in segments, without the offset of each channel."""
+    """Energy of a sound in segments, so short that what is below 20 Hz hardly moves in them."""
 
     def __init__(self, segment: int) -> None:
         self._segment, self._parts = segment, []
@@ -258,25 +259,13 @@ class _Power:
     def add(self, block: np.ndarray) -> None:
         starts = np.arange(0, len(block), self._segment)
         block = block.astype(np.float64)
-        sums = (np.add.reduceat(x, starts) for x in (block, np.square(block)))
-        lengths = np.diff(np.append(starts, len(block)))
-        self._parts.append((*sums, lengths[:, None]))
-
-    def _moments(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Energy of each segment and channel without the offsets, the offsets, and the lengths."""
-        sums, squares, lengths = (np.concatenate(part) for part in zip(*self._parts, strict=True))
-        offset = sums.sum(axis=0) / lengths.sum()
-        return (squares - 2 * offset * sums + offset**2 * lengths).clip(0), offset, lengths
+        sums, squares = (np.add.reduceat(x, starts) for x in (block, np.square(block)))
+        lengths = np.diff(np.append(starts, len(block)))[:, None]
+        self._parts.append((squares - sums**2 / lengths).clip(0).sum(axis=1))
 
     def of_segments(self) -> np.ndarray:
-        """(n_segments,), summed over their samples and channels."""
-        return self._moments()[0].sum(axis=1)
-
-    def large_offset(self) -> np.ndarray:
-        """Offsets of the channels (n_channels,), float32, where they take room from the sound; else 0."""
-        energy, offset, lengths = self._moments()
-        is_large = offset**2 > LARGE_OFFSET * energy.sum(axis=0) / lengths.sum()
-        return np.where(is_large, offset, 0.0).astype(np.float32)
+        """(n_segments,), summed over their samples and channels, without the mean of each."""
+        return np.concatenate(self._parts)
 
 
 @dataclass
@@ -311,20 +300,18 @@ class Result:
         """
         segment = max(1, round(0.02 * self.sample_rate))
         content, result = _Power(segment), _Power(segment)
-        lowest, highest = np.zeros(self.n_channels), np.zeros(self.n_channels)
+        peak = 0.0
         for x, y in self._counted(0, progress):
             content.add(x)
             result.add(y)
-            lowest, highest = np.minimum(lowest, y.min(axis=0)), np.maximum(highest, y.max(axis=0))
+            peak = max(peak, float(np.abs(y).max(initial=0.0)))
         wanted, found = content.of_segments(), result.of_segments()
         sounding = wanted >= SOUNDING * wanted.max(initial=0.0)
         level = np.sqrt(wanted[sounding].sum() / max(found[sounding].sum(), 1e-20))
-        offset = result.large_offset()
-        peak = level * max((highest - offset).max(), (offset - lowest).max())
-        level *= min(1.0, 10 ** (LIMITER_DB / 20) * PEAK / max(peak, 1e-9))
+        level *= min(1.0, 10 ** (LIMITER_DB / 20) * PEAK / max(level * peak, 1e-9))
         final = _Power(segment)
         for block in limited(
-            ((y - offset) * np.float32(level) for _, y in self._counted(self.n_samples, progress)),
+            (y * np.float32(level) for _, y in self._counted(self.n_samples, progress)),
             self.sample_rate,
         ):
             final.add(block)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from .models import checkpoint
 from .models.recombine import GainTransfer, LatentTransfer
 from .paths import PRETRAINED
 from .rendering import (
+    LARGE_RUMBLE,
     LOWEST_HZ,
     SOUNDING,
     GainRenderer,
@@ -333,14 +335,13 @@ def _pairs(
     device = choose_device(device)
     style = as_waveform(style, what="style", config=config)
     # without their offsets, and loud enough for the floor of the log-mel to lie below them
-    leveled = [_leveling(x, config) for x in (heard, style)]
+    (at_level, keeps_rumble), (style_at_level, _) = (_leveling(x, config) for x in (heard, style))
     gain_of = method(
-        *(
-            _log_mel(at_level(excerpt(x, config)), config, device)
-            for x, at_level in zip((heard, style), leveled, strict=True)
-        )
+        _analysed(at_level(excerpt(heard, config)), config, device)[1],
+        _analysed(style_at_level(excerpt(style, config)), config, device)[1],
     )
-    gains, log_mel = _predicted(heard, leveled[0], gain_of, strength, config, device, progress)
+    gains, log_mel = _predicted(heard, at_level, gain_of, strength, config, device, progress)
+    gains = replace(gains, keeps_rumble=keeps_rumble)
     if vocoder in vocoding.FROM_LOG_MEL:
         target = torch.from_numpy((log_mel + gains.db).T[None])
         made = vocoding.mel_to_waveform(target, config, n_samples=len(heard), vocoder=vocoder)
@@ -352,21 +353,29 @@ def _pairs(
     return lambda: render(blocks, n_channels, renderer)
 
 
-def _leveling(waveform: np.ndarray, config: AudioConfig) -> Callable[[np.ndarray], np.ndarray]:
-    """What takes the offset from parts of a clip, and sets them to the level at which -20 dBFS sound."""
-    offset = waveform.mean(dtype=np.float64)
-    n_whole = len(waveform) // config.n_fft * config.n_fft
-    frames = waveform[:n_whole].reshape(-1, config.n_fft)
-    power = np.einsum("ij,ij->i", frames, frames) / config.n_fft
-    power = (power - 2 * offset * frames.mean(axis=1) + offset**2).clip(0)
+def _leveling(
+    waveform: np.ndarray, config: AudioConfig
+) -> tuple[Callable[[np.ndarray], np.ndarray], bool]:
+    """What takes the offset from parts of a clip and sets them to -20 dBFS; whether rumble is small.
+
+    The level is that of what sounds. Rumble is what hardly moves within a hop: an offset, a drift.
+    """
+    hop = config.hop_length
+    pieces = waveform[: len(waveform) // hop * hop].reshape(-1, hop)
+    means = pieces.mean(axis=1)
+    power = (np.einsum("ij,ij->i", pieces, pieces) / hop - means**2).clip(0)
     sounding = power >= SOUNDING * power.max()
-    level = 10 * np.log10(max(power[sounding].mean(), 1e-20))
-    gain = np.float32(10 ** ((features.LEVEL_DBFS - level) / 20))
-    return lambda part: (part - np.float32(offset)) * gain
+    level = max(float(power[sounding].mean()), 1e-20)
+    offset = np.float32(waveform.mean(dtype=np.float64))
+    gain = np.float32(10 ** (features.LEVEL_DBFS / 20) / level**0.5)
+    return lambda part: (part - offset) * gain, bool(np.square(means).mean() < LARGE_RUMBLE * level)
 
 
-def _log_mel(waveform: np.ndarray, config: AudioConfig, device: str) -> Tensor:
-    return features.log_mel(torch.from_numpy(waveform).to(device)[None], config)
+def _analysed(waveform: np.ndarray, config: AudioConfig, device: str) -> tuple[Tensor, Tensor]:
+    """Power (1, F, T) of a clip from 20 Hz on, and its log-mel (1, n_mels, T)."""
+    power = features.stft(torch.from_numpy(waveform).to(device)[None], config).abs() ** 2
+    power[:, : math.ceil(LOWEST_HZ * config.n_fft / config.sample_rate)] = 0
+    return power, features.power_to_db(features.mel_power(power, config), amin=config.amin)
 
 
 def _predicted(
@@ -377,20 +386,17 @@ def _predicted(
     hop = config.hop_length
     block, margin = BLOCK_FRAMES * hop, MARGIN_FRAMES * hop
     n_frames, starts = config.n_frames(len(content)), range(0, len(content), block)
-    lowest = math.ceil(LOWEST_HZ * config.n_fft / config.sample_rate)
     power = np.zeros(2)  # of content and result
     log_mels, gains = [], []
     for done, start in enumerate(starts, start=1):
         first, last = max(0, start - margin), start + block + margin
-        piece = torch.from_numpy(at_level(content[first:last])).to(device)[None]
-        spectrum = features.stft(piece, config).abs() ** 2
-        log_mel = features.power_to_db(features.mel_power(spectrum, config), amin=config.amin)
+        spectrum, log_mel = _analysed(at_level(content[first:last]), config, device)
         gain = strength * gain_of(log_mel).clamp(*GAIN_LIMITS_DB)
         inner = (start - first) // hop
         stop = inner + (n_frames - start // hop if done == len(starts) else BLOCK_FRAMES)
         gain = gain.expand_as(log_mel)[:, :, inner:stop]
-        before = spectrum[:, lowest:, inner:stop]
-        after = before * 10 ** ((vocoding.band_to_bin(config, device)[lowest:] @ gain) / 10)
+        before = spectrum[:, :, inner:stop]
+        after = before * 10 ** ((vocoding.band_to_bin(config, device) @ gain) / 10)
         power += float(before.sum()), float(after.sum())
         gains.append(gain[0].T.cpu().numpy())
         log_mels.append(log_mel[0, :, inner:stop].T.cpu().numpy())

