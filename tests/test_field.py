@@ -333,7 +333,7 @@ def test_metrics_that_are_cut_are_one_line_that_names_them(tmp_path, text, capsy
     for command in ("compare", "report"):
         assert main([command, str(tmp_path)]) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert "02_features.json: damaged" in line
+        assert "02_features.json: not " in line
 
 
 @pytest.mark.parametrize("kind", ["notebooks/02_features.ipynb", "metrics/02_features.json"])
@@ -354,13 +354,21 @@ def test_a_notebook_whose_results_are_cut_is_run_again(tmp_path, kind, capsys):
 def test_what_a_killed_process_has_left_is_removed_by_the_next_that_writes_the_file(tmp_path):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    left = tmp_path / f".result.{ended.pid}.tmp.wav"
+
+    def beside(name: str, process: object) -> Path:
+        with paths.written_beside(tmp_path / name) as temporary:
+            temporary.touch()
+        return temporary.with_name(temporary.name.replace(f".{os.getpid()}.", f".{process}."))
+
+    left = beside("result.wav", ended.pid)
     others = [
-        tmp_path / f".result.{os.getppid()}.tmp.wav",  # of a process that is at work
-        tmp_path / f".other.{ended.pid}.tmp.wav",
-        tmp_path / f".result.{ended.pid}.tmp.flac",
-        tmp_path / ".result.notes.tmp.wav",
+        beside("result.wav", os.getppid()),  # of a process that is at work
+        beside("other.wav", ended.pid),
+        beside("result.flac", ended.pid),
+        beside("result.wav", "notes"),
     ]
+    for file in tmp_path.iterdir():
+        file.unlink()
     for file in (left, *others):
         file.touch()
     with paths.written_beside(tmp_path / "result.wav") as temporary:
@@ -401,7 +409,9 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
 def test_a_folder_is_there_as_a_whole_or_not_at_all(tmp_path):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    left = tmp_path / f".font.{ended.pid}.tmp"
+    with paths.folder_written_beside(tmp_path / "font") as folder:
+        left = folder.with_name(folder.name.replace(f".{os.getpid()}.", f".{ended.pid}."))
+    (tmp_path / "font").rmdir()
     left.mkdir()
     (left / "part").touch()
     with pytest.raises(KeyError), paths.folder_written_beside(tmp_path / "font") as folder:
