@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import shlex
 import signal
 import sys
-import warnings
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn
 
+from . import console
 from .config import choose_device
-from .errors import AudioWarning, InputError
+from .errors import InputError
 
-USAGE_ERROR, INTERRUPTED, CLOSED_PIPE = 2, 130, 141  # as a shell counts SIGINT and SIGPIPE
+INTERRUPTED, CLOSED_PIPE = 130, 141  # as a shell counts SIGINT and SIGPIPE
 MAX_SEED = 2**31 - 1  # numpy takes 32 bits, and a course of several seeds counts on from it
 CHECK_CODES = """The exit code is 0 where nothing is wrong or all is dealt with: files that nobody
 can use are left out, short ones are padded, copies of a sound are kept in one split. It is 1 where
@@ -33,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     What the user can mend is one line: an `InputError`, and what the system says of a file or of memory.
     Any other exception is a mistake of the program and goes on as a traceback.
     """
-    _prepare_streams()
+    console.prepare_streams()
     try:
         return _run(argv)
     finally:
@@ -44,105 +41,27 @@ def main(argv: list[str] | None = None) -> int:
 def _run(argv: list[str] | None) -> int:
     try:
         try:
-            with _notes():
+            with console.notes():
                 arguments = _parser().parse_args(argv)
                 words = sys.argv[1:] if argv is None else argv
                 arguments.command = shlex.join(["audiostyle", *words])
                 return arguments.run(arguments) or 0
         finally:
-            _flush()
+            console.flush()
     except BrokenPipeError:
         return CLOSED_PIPE  # whoever read the output has seen enough, as of `audiostyle ... | head`
     except (InputError, OSError) as error:
-        return _refused(_reason(error))
+        return console.refused(console.reason(error))
     except MemoryError:
-        return _refused("out of memory")
+        return console.refused("out of memory")
     except KeyboardInterrupt:
         print("audiostyle: interrupted", file=sys.stderr)
         return INTERRUPTED
 
 
-@contextmanager
-def _notes():
-    """Print warnings on audio in one line each, others as usual."""
-    with warnings.catch_warnings():
-        usual = warnings.showwarning
-
-        def show(message, category, *where, **more) -> None:
-            if issubclass(category, AudioWarning):
-                _note(str(message))
-            else:
-                usual(message, category, *where, **more)
-
-        warnings.showwarning = show
-        warnings.simplefilter("always", AudioWarning)
-        yield
-
-
-def _prepare_streams() -> None:
-    """Let standard output and error exist, and take any character whatever their encoding."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:  # closed, as by `>&-`: the next file would be opened in its place
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115, for as long as we run
-        elif isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def _flush() -> None:
-    """Flush standard output here, where a closed pipe or a full disk can still be reported."""
-    try:
-        sys.stdout.flush()
-    except OSError:  # Python would flush once more at its end, and complain
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise
-
-
-def _reason(error: InputError | OSError) -> str:
-    """What is wrong, in one line; an `OSError` that no system call made is raised again."""
-    if not isinstance(error, OSError):
-        return str(error)
-    if error.errno is None:
-        raise error
-    reason = (error.strerror or type(error).__name__).lower()
-    return reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}"
-
-
-def _complain(text: str) -> None:
-    """Print `text` as one line on stderr, whatever the names in it hold."""
-    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-    print(f"audiostyle: {shown}", file=sys.stderr, flush=True)
-
-
-def _refused(text: str) -> int:
-    with suppress(OSError):  # standard error may be closed or full
-        _complain(text)
-    return USAGE_ERROR
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose refusals are one line, too."""
-
-    def error(self, message: str) -> NoReturn:
-        sys.exit(_refused(f"{message} ({self.prog} --help lists the options)"))
-
-
-def _number(kind: type, least: float, most: float):
-    """A type of argument: an int or a float within limits, which NaN and infinity are not."""
-
-    def parse(text: str):
-        value = kind(text)
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"{text} is not between {least} and {most}")
-        return value
-
-    parse.__name__ = kind.__name__  # which argparse calls by name
-    return parse
-
-
-_share = _number(float, 0, 1)
-_seed = _number(int, 0, MAX_SEED)
-_count = _number(int, 1, 1_000_000)
+_share = console.number(float, 0, 1)
+_seed = console.number(int, 0, MAX_SEED)
+_count = console.number(int, 1, 1_000_000)
 
 
 def _device(text: str) -> str:
@@ -214,7 +133,7 @@ def _prepared(soundfonts: list[Path]) -> list[Path]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="audiostyle", description=__doc__)
+    parser = console.Parser(prog="audiostyle", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     p = commands.add_parser("transfer", help="CONTENT's notes in the sound of STYLE")
@@ -222,8 +141,8 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("style", type=Path, help="audio file whose sound is wanted")
     p.add_argument(
         "-o", "--output", type=Path, required=True,
-        help="file to write; its ending decides the format: wav, flac, ogg, oga, opus, mp3, aif, "
-        "aiff, au, caf or w64. 24 bits and floats stay so where the format has them",
+        help="file to write; its ending decides the format, such as wav, flac, ogg or mp3. 24 bits "
+        "and floats stay so where the format has them",
     )  # fmt: skip
     p.add_argument(
         "--method", default="learned", choices=("learned", "ltas_eq"),
@@ -283,13 +202,13 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=_seed, default=0)
     p.add_argument("--device", type=_device, default="auto")
     p.add_argument("--only", nargs="+", metavar="NN", help="these notebooks and what they need")
-    p.add_argument("--cores", type=_number(int, 1, 1024), default=os.cpu_count() or 1)
+    p.add_argument("--cores", type=console.number(int, 1, 1024), default=os.cpu_count() or 1)
     p.add_argument(
         "--store", action="store_true",
         help="make the run the reference: figures/<profile>-<corpus>, notebooks/ and the README's table",
     )  # fmt: skip
     p.add_argument(
-        "--rehearse", type=_number(int, 2, 1_000_000), metavar="STEPS",
+        "--rehearse", type=console.number(int, 2, 1_000_000), metavar="STEPS",
         help="cut every training to so many steps and say what the whole run would take",
     )  # fmt: skip
     p.set_defaults(run=_reproduce)
@@ -308,12 +227,12 @@ def _parser() -> argparse.ArgumentParser:
     p = commands.add_parser("bench", help="speed beside librosa and torchaudio, in one run")
     p.add_argument("clip", type=Path, nargs="?", help="an audio file; a clip of bands if left out")
     p.add_argument(
-        "--seconds", type=_number(float, 0.5, 600), default=30.0,
+        "--seconds", type=console.number(float, 0.5, 600), default=30.0,
         help="the clip is repeated or cut to that",
     )  # fmt: skip
-    p.add_argument("--repeats", type=_number(int, 1, 1000), default=3)
+    p.add_argument("--repeats", type=console.number(int, 1, 1000), default=3)
     p.add_argument(
-        "--threads", type=_number(int, 1, 1024), default=1, help="of torch, BLAS and numba"
+        "--threads", type=console.number(int, 1, 1024), default=1, help="of torch, BLAS and numba"
     )
     p.add_argument("--grow", action="store_true", help="also 10 and 100 clips, and up to an hour")
     p.add_argument("-o", "--output", type=Path, help="JSON file to write")
@@ -349,7 +268,7 @@ def _parser() -> argparse.ArgumentParser:
     m.add_argument("--groups", type=_count, default=240, help="of 16 paired renderings")
     m.add_argument("--steps", type=_count, default=1500, help="of regression")
     m.add_argument(
-        "--adversarial-steps", type=_number(int, 0, 1_000_000), default=0,
+        "--adversarial-steps", type=console.number(int, 0, 1_000_000), default=0,
         help="then, from its weights, against a discriminator",
     )  # fmt: skip
     m.add_argument("--batch-size", type=_count, default=16)
@@ -389,14 +308,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _progress(label: str):
-    def show(done: int, total: int) -> None:
-        end = "\n" if done == total or not sys.stderr.isatty() else "\r"
-        print(f"{label} {done}/{total}", end=end, file=sys.stderr, flush=True)
-
-    return show
-
-
 def _transfer(arguments) -> None:
     from .signal import audio
 
@@ -414,9 +325,9 @@ def _transfer(arguments) -> None:
             audio.output_settings(output, **sizes)
         result = _transferred(arguments, content, style, corrections)
         is_long = content.seconds > 60
-        result.write(output, _progress("block rendered, %") if is_long else None)
+        result.write(output, console.progress("block rendered, %") if is_long else None)
     if result.quieter_db >= 0.1:
-        _note(
+        console.note(
             f"{output}: {result.quieter_db:.1f} dB quieter than {arguments.content}, to keep peaks "
             "below full scale"
         )
@@ -434,7 +345,7 @@ def _transferred(arguments, content, style, corrections: dict):
     if arguments.vocoder != "gain" and (content.n_channels, content.sample_rate) != (
         1, config.sample_rate,
     ):  # fmt: skip
-        _note(
+        console.note(
             f"{arguments.vocoder} makes mono at {config.sample_rate} Hz; gain would keep "
             f"{content.n_channels} channels at {content.sample_rate} Hz"
         )
@@ -449,7 +360,7 @@ def _transferred(arguments, content, style, corrections: dict):
         vocoder=arguments.vocoder,
         config=config,
         device=device,
-        progress=_progress("block") if content.seconds > 60 else None,
+        progress=console.progress("block") if content.seconds > 60 else None,
     )
 
 
@@ -463,10 +374,6 @@ def _keep_inputs(arguments) -> None:
             raise InputError(f"{output}: is an input; with --overwrite the result replaces it")
 
 
-def _note(text: str) -> None:
-    _complain(f"note: {text}")
-
-
 def _data_bands(arguments) -> None:
     from . import bands, corpora
     from . import config as cfg
@@ -478,7 +385,7 @@ def _data_bands(arguments) -> None:
     bands.write_corpus(
         corpora.bands_folder(profile, seed=arguments.seed), clips_per_genre=profile.clips_per_genre,
         seconds=profile.clip_seconds, seed=arguments.seed, shard=arguments.shard,
-        progress=_progress("rendered"),
+        progress=console.progress("rendered"),
     )  # fmt: skip
 
 
@@ -491,7 +398,11 @@ def _describe_corpus(name: str, arguments) -> None:
     from . import corpora
 
     profile = cfg.profile(arguments.profile)
-    settings = {"profile": profile, "seed": arguments.seed, "progress": _progress("rendered")}
+    settings = {
+        "profile": profile,
+        "seed": arguments.seed,
+        "progress": console.progress("rendered"),
+    }
     print(corpora.describe(corpora.open_corpus(name, **settings)))
 
 
@@ -501,7 +412,7 @@ def _data_check(arguments) -> int:
     corpus = corpora.check(
         arguments.folder,
         name=arguments.folder.absolute().name,
-        progress=_progress("read") if sys.stderr.isatty() else None,
+        progress=console.progress("read") if sys.stderr.isatty() else None,
     )
     print(corpora.to_json(corpus) if arguments.json else corpora.describe(corpus))
     return int(any(fault.wrong for fault in corpus.faults))
@@ -514,7 +425,7 @@ def _data_pairs(arguments) -> None:
     written = shards.write_pairs(
         arguments.folder, n_groups=arguments.groups, shard=arguments.shard, split=arguments.split,
         seed=arguments.seed, config=cfg.AudioConfig(), soundfonts=_prepared(arguments.soundfont),
-        progress=_progress("groups rendered"),
+        progress=console.progress("groups rendered"),
     )  # fmt: skip
     print(written)
 
@@ -545,7 +456,7 @@ def _reproduce(arguments) -> int:
     )  # fmt: skip
     folder = paths.runs() / f"{arguments.profile}-{corpus}"
     if code:
-        _complain(f"not every notebook ran; those that did are in {folder / 'notebooks'}")
+        console.complain(f"not every notebook ran; those that did are in {folder / 'notebooks'}")
         return 1
     if arguments.rehearse:
         print(pipeline.estimate(folder))
@@ -646,7 +557,7 @@ def _score_files(path: Path, config, device: str, tables: dict, facts: dict) -> 
 
     rows = read_rows(path)
     panel = judges.load(config, device)
-    progress = _progress("rows scored") if len(rows) > 10 else None
+    progress = console.progress("rows scored") if len(rows) > 10 else None
     scored, failed, lines, first = [], [], [], {}
     facts |= {"table": str(path), "lines": lines, "failed": failed}
     for done, row in enumerate(rows, start=1):
@@ -654,19 +565,19 @@ def _score_files(path: Path, config, device: str, tables: dict, facts: dict) -> 
             item, output = benchmark.read_files(row, config)
             scored.append(benchmark.score(output, item, panel, config))
         except (InputError, OSError) as error:
-            reason = _reason(error)
+            reason = console.reason(error)
             failed.append({"line": row.line, "reason": reason})
-            _complain(f"{row}: {reason}")
+            console.complain(f"{row}: {reason}")
         else:
             tables["files"] = {"output": scored}
             lines.append(row.line)
             same = first.setdefault(tuple(row.cells.values()), row.line)
             if same != row.line:
-                _complain(f"{row}: the same files as in line {same}, which count twice")
+                console.complain(f"{row}: the same files as in line {same}, which count twice")
         if progress is not None:
             progress(done, len(rows))
     if not scored:
-        return USAGE_ERROR
+        return console.USAGE_ERROR
     return 1 if failed else 0
 
 
@@ -723,7 +634,7 @@ def _pretrain_judges(arguments) -> None:
     soundfonts = _prepared(arguments.soundfont)
     log_mels, genres = lattice.render_log_mels(
         arguments.groups, split="train", soundfonts=soundfonts,
-        progress=_progress("groups rendered"), **settings,
+        progress=console.progress("groups rendered"), **settings,
     )  # fmt: skip
     names = ", ".join(soundfont.name for soundfont in soundfonts) or "default"
     settings["corpus"] = f"bands {bands.corpus.VERSION}, {arguments.groups} groups, {names}"
@@ -769,7 +680,7 @@ def _pretrain_transfer(arguments) -> None:
     if arguments.pairs is None:
         log_mels, _ = lattice.render_log_mels(
             arguments.groups, split="train", soundfonts=soundfonts,
-            progress=_progress("groups rendered"), **rendering,
+            progress=console.progress("groups rendered"), **rendering,
         )  # fmt: skip
     else:
         log_mels = shards.read_pairs(
@@ -808,9 +719,9 @@ def _pretrain_vocoder(arguments) -> None:
     config, device = cfg.AudioConfig(), cfg.choose_device(arguments.device)
     profile = cfg.profile(arguments.profile)
     cfg.set_deterministic(arguments.seed)
-    corpus = corpora.open_corpus("bands", profile=profile, progress=_progress("rendered"))
+    corpus = corpora.open_corpus("bands", profile=profile, progress=console.progress("rendered"))
     settings = {"config": config, "seconds": profile.clip_seconds}
-    train = vocoders.load_pcm(corpus.split("train"), **settings, progress=_progress("read"))
+    train = vocoders.load_pcm(corpus.split("train"), **settings, progress=console.progress("read"))
     training = output.with_suffix(".training.safetensors")
     vocoders.train_magnitude(
         train, vocoders.load_pcm(corpus.split("valid"), **settings),

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import bands, paths
-from .bands.corpus import read_manifest
+from .bands.corpus import parsed_manifest, read_manifest
 from .config import AudioConfig, Profile
 from .corpus_files import (
     FEW,
@@ -154,11 +154,11 @@ def _together(tracks: list[Track]) -> list[Track]:
 
 def _manifest_splits(root: Path) -> dict[str, str]:
     """Split by file, of what ``manifest.json`` lists with one split; empty where it is someone else's."""
-    try:
-        clips = json.loads((root / "manifest.json").read_bytes())["clips"]
-        pairs = {(clip["file"], clip["split"]) for clip in clips if _is_entry(clip)}
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return {}  # `_manifest_faults` names it
+    manifest = parsed_manifest(root)
+    clips = manifest.get("clips") if isinstance(manifest, dict) else None
+    if not isinstance(clips, list):
+        return {}  # `_split` names it
+    pairs = {(clip["file"], clip["split"]) for clip in clips if _is_entry(clip)}
     n_of = Counter(file for file, _ in pairs)
     return {file: split for file, split in pairs if n_of[file] == 1}
 
@@ -354,9 +354,8 @@ def resolve(corpus: str) -> str:
     return corpus
 
 
-def _folder(corpus: str, profile: Profile, seed: int) -> Path:
-    if corpus == "bands":
-        return bands_folder(profile, seed=seed)
+def gtzan_folder() -> Path:
+    """Where GTZAN is; `InputError` if it is not there."""
     folder = paths.gtzan()
     if folder is None:
         raise InputError(
@@ -364,6 +363,10 @@ def _folder(corpus: str, profile: Profile, seed: int) -> Path:
             "folder with the ten genre folders there, or set AUDIOSTYLE_GTZAN to it"
         )
     return folder
+
+
+def _folder(corpus: str, profile: Profile, seed: int) -> Path:
+    return bands_folder(profile, seed=seed) if corpus == "bands" else gtzan_folder()
 
 
 def open_again(corpus: str, *, profile: Profile, seed: int, memory: Path) -> Corpus:
@@ -388,17 +391,24 @@ def open_again(corpus: str, *, profile: Profile, seed: int, memory: Path) -> Cor
         form = [f.name for kind in (Corpus, Track, Fault) for f in fields(kind)]
         return [corpus, bands.corpus.VERSION, profile.clips_per_genre, seed, files, form]
 
-    try:
-        known = json.loads(memory.read_text())
-        if known["state"] == state():
-            return _from_json(known["corpus"])
-    except (FileNotFoundError, ValueError, LookupError, TypeError, RecursionError):
-        pass  # not there yet, or damaged: written below
+    known = _remembered(memory, state()) if memory.is_file() else None
+    if known is not None:
+        return known
     opened = open_corpus(corpus, profile=profile, seed=seed)
     with paths.written_beside(memory) as temporary:
         content = {"state": state(), "corpus": asdict(opened)}
         temporary.write_text(json.dumps(content, default=str))
     return opened
+
+
+def _remembered(memory: Path, state: list) -> Corpus | None:
+    """The corpus that was kept of this state; None of another, or where the file is damaged."""
+    try:
+        known = json.loads(memory.read_text())
+        return _from_json(known["corpus"]) if known["state"] == state else None
+    except (ValueError, LookupError, TypeError, RecursionError):
+        print(f"{memory}: damaged, the corpus is read again", flush=True)
+        return None
 
 
 def _from_json(content: dict) -> Corpus:
@@ -477,11 +487,9 @@ def read_clip(track: Track, *, config: AudioConfig, seconds: float) -> np.ndarra
 def _decoded(track: Track, config: AudioConfig) -> np.ndarray:
     """A track's waveform as float32, decoded and resampled once and then kept beside the corpora."""
     file = paths.data() / "decoded" / f"{track.sha256[:32]}-{config.sample_rate}.npy"
-    try:
-        kept = np.load(file)
+    kept = _kept(file) if file.is_file() else None
+    if kept is not None:
         return kept if kept.dtype == np.float32 else kept.astype(np.float32) / FULL_SCALE
-    except (FileNotFoundError, ValueError, EOFError):
-        pass  # not there yet, or damaged: decoded below
     waveform = audio.read_audio(track.path, config=config)
     if sha256_of(track.path) != track.sha256:
         raise audio.AudioError(f"{track.path}: has changed since the corpus was read: run again")
@@ -490,6 +498,14 @@ def _decoded(track: Track, config: AudioConfig) -> np.ndarray:
     with paths.written_beside(file) as temporary:
         np.save(temporary, pcm if is_exact else waveform)
     return waveform
+
+
+def _kept(file: Path) -> np.ndarray | None:
+    try:
+        return np.load(file)
+    except (ValueError, EOFError):
+        print(f"{file}: damaged, its clip is decoded again", flush=True)
+        return None
 
 
 def load_waveforms(

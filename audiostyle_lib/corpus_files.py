@@ -18,7 +18,6 @@ import numpy as np
 
 from . import bands
 from .bands.corpus import read_manifest
-from .config import AudioConfig
 from .errors import InputError
 from .signal import audio
 
@@ -417,17 +416,12 @@ def _inspect(path: Path, sounds: _Sounds) -> Track:
     known = sounds.by_sha256.get(sha256)
     if known is not None:
         return replace(known, path=path, genre=path.parent.name, name=path.stem, copy_of=known.path)
-    waveform, sample_rate = _read(path)
-    n_samples = round(len(waveform) * sample_rate / AudioConfig.sample_rate)
-    track = Track(path, path.parent.name, path.stem, n_samples, sample_rate, sha256)
+    with audio.open_recording(path) as recording:
+        waveform = audio.require_sound(recording)
+    size = recording.n_samples, recording.sample_rate
+    track = Track(path, path.parent.name, path.stem, *size, sha256)
     original = sounds.add(track, waveform)
     return track if original is None else replace(track, copy_of=original.path)
-
-
-def _read(path: Path) -> tuple[np.ndarray, int]:
-    """The waveform (n_samples,) as models read it, and the file's own rate in Hz."""
-    with audio.open_recording(path) as recording:
-        return audio.require_sound(recording), recording.sample_rate
 
 
 def _short_name(path: Path, alone: bool) -> str:

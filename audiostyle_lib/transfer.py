@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,6 @@ from .rendering import (
     SOUNDING,
     GainRenderer,
     Gains,
-    Pairs,
     Result,
     render,
 )
@@ -245,38 +245,17 @@ def transfer(
     log-mel of all blocks, joined.
     """
     config = config or AudioConfig()
-    heard = as_waveform(content, what="content", config=config)
-    channels = heard[:, None]
-    if np.ndim(content) == 2 and vocoder == "gain":
-        channels = as_floats(content, "content").astype(np.float32)
-
-    def blocks(n_samples: int) -> Iterator[np.ndarray]:
-        yield from (channels[i : i + n_samples] for i in range(0, len(channels), n_samples))
-
-    pairs = _pairs(
-        heard, style, method=method, strength=strength, vocoder=vocoder, config=config,
-        device=device, progress=progress, sample_rate=config.sample_rate,
-        n_channels=channels.shape[1],
-        n_samples=len(heard), channel=heard_channel(channels), blocks=blocks,
+    result = _result(
+        _Clip.of(content, config), style, method=method, strength=strength, vocoder=vocoder,
+        config=config, device=device, progress=progress,
     )  # fmt: skip
-    kept = list(pairs())
-    size = {"n_channels": channels.shape[1], "n_samples": len(heard), "subtype": ""}
-    result = Result(config.sample_rate, **size, pairs=lambda: iter(kept))
+    kept = list(result.pairs())  # small enough not to be made twice
+    result.pairs = lambda: iter(kept)
     found = np.concatenate(list(result.blocks()))
-    return found[:, 0] if np.ndim(content) == 1 or vocoder != "gain" else found
+    return found if np.ndim(content) == 2 and vocoder == "gain" else found[:, 0]
 
 
-def transfer_recording(
-    content: Recording,
-    style: np.ndarray,
-    *,
-    method: Callable[[Tensor, Tensor], GainFunction],
-    strength: float = 1.0,
-    vocoder: str = "gain",
-    config: AudioConfig | None = None,
-    device: str = "cpu",
-    progress: Callable[[int, int], None] | None = None,
-) -> Result:
+def transfer_recording(content: Recording, style: np.ndarray, **settings) -> Result:
     """`transfer` of a sound file, whose rate, channels and sample format the result has.
 
     Parameters
@@ -286,8 +265,8 @@ def transfer_recording(
         asked for.
     style : np.ndarray [shape=(n_samples,)]
         From `audio.read_audio`.
-    method, strength, vocoder, config, device, progress
-        As of `transfer`. Other vocoders than ``gain`` make one channel at the front end's sample rate.
+    **settings
+        Those of `transfer`. Other vocoders than ``gain`` make one channel at the front end's sample rate.
 
     Returns
     -------
@@ -299,58 +278,114 @@ def transfer_recording(
     ValueError
         As `transfer`.
     """
-    config = config or AudioConfig()
-    heard = as_waveform(content.waveform, what=content.name, config=config)
-    keeps = vocoder == "gain"
-    sample_rate = content.sample_rate if keeps else config.sample_rate
-    n_channels = content.n_channels if keeps else 1
-    n_samples = content.n_samples if keeps else len(heard)
+    return _result(content, style, **settings)
 
-    def mono(n_samples: int) -> Iterator[np.ndarray]:
-        yield from (heard[i : i + n_samples, None] for i in range(0, len(heard), n_samples))
 
-    pairs = _pairs(
-        heard, style, method=method, strength=strength, vocoder=vocoder, config=config,
-        device=device, progress=progress, sample_rate=sample_rate, n_channels=n_channels,
-        n_samples=n_samples, channel=content.channel, blocks=content.blocks if keeps else mono,
-    )  # fmt: skip
-    return Result(
-        sample_rate,
-        n_channels=n_channels,
-        n_samples=n_samples,
-        subtype=content.subtype,
-        pairs=pairs,
-    )
+@dataclass(frozen=True)
+class _Clip:
+    """An array with the attributes of a `Recording`."""
+
+    sample_rate: int
+    waveform: np.ndarray  # (n_samples,), what models hear
+    samples: np.ndarray  # (n_samples, n_channels)
+    name: str = "content"
+    subtype: str = ""
+
+    @classmethod
+    def of(cls, content: np.ndarray, config: AudioConfig) -> _Clip:
+        heard = as_waveform(content, what=cls.name, config=config)
+        if np.ndim(content) == 1:
+            return cls(config.sample_rate, heard, heard[:, None])
+        return cls(config.sample_rate, heard, as_floats(content, cls.name).astype(np.float32))
+
+    @property
+    def n_samples(self) -> int:
+        return len(self.samples)
+
+    @property
+    def n_channels(self) -> int:
+        return self.samples.shape[1]
+
+    @property
+    def channel(self) -> int | None:
+        return heard_channel(self.samples)
+
+    def blocks(self, n_frames: int) -> Iterator[np.ndarray]:
+        yield from (self.samples[i : i + n_frames] for i in range(0, self.n_samples, n_frames))
 
 
 @torch.no_grad()
-def _pairs(
-    heard, style, *, method, strength, vocoder, config, device, progress, sample_rate, n_channels,
-    n_samples, channel, blocks,
-) -> Callable[[], Pairs]:  # fmt: skip
-    """What makes content and result in blocks, once the gains are predicted."""
+def _result(
+    content: Recording | _Clip, style: np.ndarray, *, method, strength: float = 1.0,
+    vocoder: str = "gain", config: AudioConfig | None = None, device: str = "cpu", progress=None,
+) -> Result:  # fmt: skip
+    """The result of a transfer, once the gains are predicted."""
     vocoding.vocoder_named(vocoder)  # before any work
     if not math.isfinite(strength):
         raise InputError(f"a strength of {strength} is none: 1 is the full transfer")
-    device = choose_device(device)
+    config, device = config or AudioConfig(), choose_device(device)
+    heard = as_waveform(content.waveform, what=content.name, config=config)
     style = as_waveform(style, what="style", config=config)
-    # without their offsets, and loud enough for the floor of the log-mel to lie below them
-    (at_level, keeps_rumble), (style_at_level, _) = (_leveling(x, config) for x in (heard, style))
-    gain_of = method(
-        _analysed(at_level(excerpt(heard, config)), config, device)[1],
-        _analysed(style_at_level(excerpt(style, config)), config, device)[1],
-    )
-    gains, log_mel = _predicted(heard, at_level, gain_of, strength, config, device, progress)
-    gains = replace(gains, keeps_rumble=keeps_rumble)
+    gains, log_mel = _predicted(heard, style, method, strength, config, device, progress)
+    if vocoder == "gain":
+        rate, length, channels = content.sample_rate, content.n_samples, content.n_channels
+        renderer = GainRenderer(gains, rate, length, content.channel)
+        pairs = partial(render, content.blocks, channels, renderer)
+        return Result(rate, channels, length, content.subtype, pairs)
+    mono = _Clip(config.sample_rate, heard, heard[:, None])
     if vocoder in vocoding.FROM_LOG_MEL:
         target = torch.from_numpy((log_mel + gains.db).T[None])
         made = vocoding.mel_to_waveform(target, config, n_samples=len(heard), vocoder=vocoder)
-        result = made[0].numpy()[:, None]
-        return lambda: iter([(heard[:, None], result)])
-    renderer = GainRenderer(gains, sample_rate, n_samples, channel)
-    if vocoder != "gain":
-        renderer = _PhaseKeeper(gains, vocoder)
-    return lambda: render(blocks, n_channels, renderer)
+        pairs = partial(iter, [(mono.samples, made[0].numpy()[:, None])])
+    else:
+        pairs = partial(render, mono.blocks, 1, _PhaseKeeper(gains, vocoder))
+    return Result(config.sample_rate, 1, len(heard), content.subtype, pairs)
+
+
+def _predicted(
+    content: np.ndarray, style: np.ndarray, method, strength: float, config: AudioConfig, device: str,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[Gains, np.ndarray]:  # fmt: skip
+    """Gains of a content (n_samples,), and its log-mel (T, n_mels)."""
+    # without their offsets, and loud enough for the floor of the log-mel to lie below them
+    at_level, keeps_rumble = _leveling(content, config)
+    style_at_level, _ = _leveling(style, config)
+    gain_of = method(
+        _analysed(at_level(excerpt(content, config)), config, device)[1],
+        _analysed(style_at_level(excerpt(style, config)), config, device)[1],
+    )
+    log_mels, gains = [], []
+    power = np.zeros(2)  # of content and result
+    n_blocks = -(-len(content) // (BLOCK_FRAMES * config.hop_length))
+    for done in range(n_blocks):
+        log_mel, gain, of_block = _block(content, done, at_level, gain_of, strength, config, device)
+        log_mels.append(log_mel)
+        gains.append(gain)
+        power += of_block
+        if progress is not None:
+            progress(done + 1, n_blocks)
+    level_db = float(10 * np.log10(max(power[0], 1e-20) / max(power[1], 1e-20)))
+    log_mel = np.concatenate(log_mels)
+    gain = _from_inside(np.concatenate(gains), log_mel, level_db, len(content), config)
+    return Gains(gain, level_db, config, keeps_rumble), log_mel
+
+
+def _block(
+    content: np.ndarray, index: int, at_level: Callable[[np.ndarray], np.ndarray],
+    gain_of: GainFunction, strength: float, config: AudioConfig, device: str,
+) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:  # fmt: skip
+    """Log-mel and gains (T, n_mels) of a block, and the power of content and result in it."""
+    hop, start = config.hop_length, index * BLOCK_FRAMES
+    first, last = max(0, start - MARGIN_FRAMES), start + BLOCK_FRAMES + MARGIN_FRAMES
+    spectrum, log_mel = _analysed(at_level(content[first * hop : last * hop]), config, device)
+    is_last = (start + BLOCK_FRAMES) * hop >= len(content)  # which holds a frame more
+    stop = config.n_frames(len(content)) if is_last else start + BLOCK_FRAMES
+    inner = slice(start - first, stop - first)
+    gain = strength * gain_of(log_mel).clamp(*GAIN_LIMITS_DB)
+    gain, spectrum = gain.expand_as(log_mel)[:, :, inner], spectrum[:, :, inner]
+    changed = spectrum * 10 ** ((vocoding.band_to_bin(config, device) @ gain) / 10)
+    arrays = (x[0].T.cpu().numpy() for x in (log_mel[:, :, inner], gain))
+    return (*arrays, (float(spectrum.sum()), float(changed.sum())))
 
 
 def _leveling(
@@ -376,36 +411,6 @@ def _analysed(waveform: np.ndarray, config: AudioConfig, device: str) -> tuple[T
     power = features.stft(torch.from_numpy(waveform).to(device)[None], config).abs() ** 2
     power[:, : math.ceil(LOWEST_HZ * config.n_fft / config.sample_rate)] = 0
     return power, features.power_to_db(features.mel_power(power, config), amin=config.amin)
-
-
-def _predicted(
-    content: np.ndarray, at_level: Callable[[np.ndarray], np.ndarray], gain_of: GainFunction,
-    strength: float, config: AudioConfig, device: str, progress: Callable[[int, int], None] | None,
-) -> tuple[Gains, np.ndarray]:  # fmt: skip
-    """Gains of the whole content, block by block, and its log-mel (T, n_mels)."""
-    hop = config.hop_length
-    block, margin = BLOCK_FRAMES * hop, MARGIN_FRAMES * hop
-    n_frames, starts = config.n_frames(len(content)), range(0, len(content), block)
-    power = np.zeros(2)  # of content and result
-    log_mels, gains = [], []
-    for done, start in enumerate(starts, start=1):
-        first, last = max(0, start - margin), start + block + margin
-        spectrum, log_mel = _analysed(at_level(content[first:last]), config, device)
-        gain = strength * gain_of(log_mel).clamp(*GAIN_LIMITS_DB)
-        inner = (start - first) // hop
-        stop = inner + (n_frames - start // hop if done == len(starts) else BLOCK_FRAMES)
-        gain = gain.expand_as(log_mel)[:, :, inner:stop]
-        before = spectrum[:, :, inner:stop]
-        after = before * 10 ** ((vocoding.band_to_bin(config, device) @ gain) / 10)
-        power += float(before.sum()), float(after.sum())
-        gains.append(gain[0].T.cpu().numpy())
-        log_mels.append(log_mel[0, :, inner:stop].T.cpu().numpy())
-        if progress is not None:
-            progress(done, len(starts))
-    level_db = float(10 * np.log10(max(power[0], 1e-20) / max(power[1], 1e-20)))
-    log_mel, gain = np.concatenate(log_mels), np.concatenate(gains)
-    gain = _from_inside(gain, log_mel, level_db, len(content), config)
-    return Gains(gain, level_db, config), log_mel
 
 
 def _from_inside(

@@ -220,52 +220,55 @@ def test_what_may_not_be_read_is_named(tmp_path, put, monkeypatch):
     assert [t.name for t in corpus.tracks] == ["a"]
 
 
-def test_a_file_that_goes_away_while_others_are_read_is_named(tmp_path, put, monkeypatch):
+@pytest.fixture
+def before_reading(put, monkeypatch):
+    """Three clips of pop; do something with the path before the reader opens one."""
     for k in range(3):
         put(f"pop/pop.0000{k}.wav", 300 + k)
     read = audio.open_recording
 
-    def and_delete_the_next(path, **options):
-        (tmp_path / "pop" / "pop.00001.wav").unlink(missing_ok=True)
-        return read(path, **options)
+    def set_up(do):
+        monkeypatch.setattr(
+            audio, "open_recording", lambda path, **kw: do(path) or read(path, **kw)
+        )
 
-    monkeypatch.setattr(audio, "open_recording", and_delete_the_next)
+    return set_up
+
+
+def test_a_file_that_goes_away_while_others_are_read_is_named(tmp_path, before_reading):
+    before_reading(lambda path: (tmp_path / "pop" / "pop.00001.wav").unlink(missing_ok=True))
     corpus = check(tmp_path)
     assert [t.name for t in corpus.tracks] == ["pop.00000", "pop.00002"]
     assert only_fault(corpus).name == "pop.00001"
 
 
 @pytest.mark.parametrize("error", [MemoryError(), ValueError("odd"), OSError(5, "I/O error")])
-def test_one_bad_file_never_ends_the_check(tmp_path, put, monkeypatch, error):
-    for k in range(3):
-        put(f"pop/pop.0000{k}.wav", 300 + k)
-    read = audio.open_recording
-
-    def fail(path, **options):
+def test_one_bad_file_never_ends_the_check(tmp_path, before_reading, error):
+    def fail(path):
         if path.name == "pop.00001.wav":
             raise error
-        return read(path, **options)
 
-    monkeypatch.setattr(audio, "open_recording", fail)
+    before_reading(fail)
     corpus = check(tmp_path)
     assert len(corpus.tracks) == 2 and only_fault(corpus).name == "pop.00001"
 
 
-def test_what_the_reader_warns_of_is_named(tmp_path, put, monkeypatch, recwarn):
-    for k in range(3):
-        put(f"pop/pop.0000{k}.wav", 300 + k)
-    read = audio.open_recording
-
-    def warn(path, **options):
+def test_what_the_reader_warns_of_is_named(tmp_path, before_reading, recwarn):
+    def warn(path):
         if path.name == "pop.00001.wav":
             warnings.warn(f"{path}: cut short", UserWarning, stacklevel=1)
-        return read(path, **options)
 
-    monkeypatch.setattr(audio, "open_recording", warn)
+    before_reading(warn)
     corpus = check(tmp_path)
     assert len(corpus.tracks) == 3 and not recwarn
     found = only_fault(corpus)
     assert (found.file, found.what, found.left_out) == ("pop/pop.00001.wav", "cut short", False)
+
+
+def test_a_manifest_that_is_a_pipe_is_not_waited_for(tmp_path, put):
+    put("pop/pop.00000.wav", 300)
+    os.mkfifo(tmp_path / "manifest.json")
+    assert "manifest-ignored" in {f.kind for f in check(tmp_path).faults}
 
 
 def test_what_check_calls_usable_is_what_reading_takes(tmp_path, put, config, monkeypatch):

@@ -19,7 +19,7 @@ from scipy.signal import resample_poly
 
 from audiostyle_lib import paths, rendering, transfer
 from audiostyle_lib.errors import AudioError, AudioWarning
-from audiostyle_lib.signal import audio
+from audiostyle_lib.signal import audio, blocks
 
 RATE = 22_050
 
@@ -204,8 +204,8 @@ def test_blocks_give_what_one_pass_gives(tmp_path, monkeypatch, seconds):
 )  # fmt: skip
 def test_context_is_the_neighbours(sizes, last, margin):
     x = np.arange(sum(sizes) + last, dtype=np.float32)[:, None] + 1
-    blocks = np.split(x, np.cumsum(sizes))
-    chunks = list(rendering.with_context(iter(blocks), margin, rendering.silent))
+    parts = np.split(x, np.cumsum(sizes))
+    chunks = list(blocks.with_context(iter(parts), margin, blocks.silent))
     padded = np.pad(x, ((margin, margin), (0, 0)))
     start = 0
     for chunk in chunks:
@@ -217,7 +217,7 @@ def test_context_is_the_neighbours(sizes, last, margin):
 def test_notes_are_continued_beyond_their_end():
     time = np.arange(6_000) / 22_050
     x = sum(np.sin(2 * np.pi * f * time + f) for f in (220, 331, 2_000))[:, None].astype(np.float32)
-    found = rendering.continued(x[:5_000], 500)
+    found = blocks.continued(x[:5_000], 500)
     assert found.shape == (500, 1) and np.abs(found - x[5_000:5_500])[:100].max() < 0.05
 
 
@@ -231,7 +231,7 @@ def test_whatever_is_continued_stays_in_bounds(n, kind):
         "click": 1.0 * (x > 3),
         "loud": 900 * x,
     }[kind]
-    found = rendering.continued(x.astype(np.float32), 700)
+    found = blocks.continued(x.astype(np.float32), 700)
     assert found.shape == (700, 2) and np.abs(found).max() <= 5 * np.abs(x).max() + 1e-6
 
 
@@ -260,7 +260,7 @@ def test_a_result_that_has_to_be_quieter_says_by_how_much(tmp_path):
     x = np.sign(np.sin(2 * np.pi * 200 * np.arange(2 * 44_100) / 44_100 + 0.3)).astype(np.float32)
     x *= 0.98
     y, result = result_of(tmp_path / "x.wav", x, 44_100, up(-30.0))
-    assert np.abs(y).max() <= rendering.PEAK + 1e-6
+    assert np.abs(y).max() <= blocks.PEAK + 1e-6
     assert result.quieter_db > 0.5
     assert result.quieter_db == pytest.approx(db(power(x) / power(y)), abs=0.1)
 
@@ -327,15 +327,15 @@ def test_limiter_keeps_below_the_peak_and_changes_no_more_than_it_must(
     x = 0.1 * rng.standard_normal((sum(sizes), channels)).astype(np.float32)
     at = rng.integers(len(x))
     x[at, rng.integers(channels)] = loudest
-    blocks = np.split(x, np.cumsum(sizes)[:-1])
-    y = np.concatenate(list(rendering.limited(iter(blocks), 16_000)))
-    assert y.shape == x.shape and np.abs(y).max() <= rendering.PEAK + 1e-6
-    if loudest <= rendering.PEAK:
+    parts = np.split(x, np.cumsum(sizes)[:-1])
+    y = np.concatenate(list(blocks.limited(iter(parts), 16_000)))
+    assert y.shape == x.shape and np.abs(y).max() <= blocks.PEAK + 1e-6
+    if loudest <= blocks.PEAK:
         np.testing.assert_array_equal(y, x)
         return
     sample_gain = y / np.where(x == 0, 1, x)
     np.testing.assert_allclose(sample_gain, sample_gain[:, :1] + 0 * x, atol=1e-5)  # linked
-    needed = rendering.PEAK / loudest
+    needed = blocks.PEAK / loudest
     assert sample_gain[at].max() == pytest.approx(needed, rel=1e-5)  # and no less
     assert sample_gain.max() <= 1 + 1e-6 and sample_gain.min() >= needed - 1e-5
     reach = 2 * 160

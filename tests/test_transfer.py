@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from audiostyle_lib import rendering, transfer, vocoding
+from audiostyle_lib import transfer, vocoding
 from audiostyle_lib.config import AudioConfig, ConfigMismatchError
 from audiostyle_lib.models import checkpoint
 from audiostyle_lib.models.recombine import GainTransfer, LatentTransfer
 from audiostyle_lib.models.style import CNNStylePredictor
 from audiostyle_lib.models.vae import ConvVAE
-from audiostyle_lib.signal import audio, features
+from audiostyle_lib.signal import audio, blocks, features
 
 RATE = 22_050
 SMALL = {"channels": 12, "heads": 2, "style_dim": 6}
@@ -209,7 +209,7 @@ def test_result_never_clips(clip, gain_db, seed, amplitude):
         return lambda x: gain_db + 30 * torch.randn(x.shape, generator=generator)
 
     out = transfer.transfer(content, content, method=wild)
-    assert np.isfinite(out).all() and peak(out) <= rendering.PEAK + 1e-6
+    assert np.isfinite(out).all() and peak(out) <= blocks.PEAK + 1e-6
 
 
 def test_level_of_the_inputs_does_not_matter(model, clip):

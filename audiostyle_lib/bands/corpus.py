@@ -179,18 +179,26 @@ def read_manifest(root: Path) -> dict | None:
     A file of that name that is not JSON, or does not list clips with their splits, is someone else's
     and counts as none.
     """
+    manifest = parsed_manifest(root)
+    try:
+        is_ours = isinstance(manifest["clips"], list) and all(
+            isinstance(clip["file"], str) and isinstance(clip["split"], str)
+            for clip in manifest["clips"]
+        )
+    except (LookupError, TypeError):
+        return None
+    return manifest if is_ours else None
+
+
+def parsed_manifest(root: Path) -> object:
+    """Whatever JSON ``manifest.json`` holds, of whomever; None where it is none."""
     file = root / "manifest.json"
     if not file.is_file():  # a pipe would be waited for
         return None
     try:
-        manifest = json.loads(file.read_bytes())
-        clips = manifest["clips"]
-        is_ours = isinstance(clips, list) and all(
-            isinstance(clip["file"], str) and isinstance(clip["split"], str) for clip in clips
-        )
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
         return None
-    return manifest if is_ours else None
 
 
 def write_corpus(

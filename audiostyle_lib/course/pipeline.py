@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .. import paths
+from .. import corpora, paths
 from ..errors import InputError
 from . import prose, report
 from .run import read_run, write_metrics
@@ -172,10 +172,8 @@ def reproduce(
     InputError
         If there is no notebook of such a name or number, no such corpus, or another run in the folder.
     """
-    if corpus == "gtzan" and paths.gtzan() is None:
-        raise InputError(
-            f"no GTZAN at {paths.data() / 'gtzan'}; put it there, or set AUDIOSTYLE_GTZAN"
-        )
+    if corpus == "gtzan":
+        corpora.gtzan_folder()  # or one line, before anything is started
     targets = [_named(text) for text in only or ["11_report"]]
     folder = paths.runs() / f"{profile}-{corpus}"
     command = [
