@@ -245,7 +245,7 @@ def transfer(
     log-mel of all blocks, joined.
     """
     config = config or AudioConfig()
-    result = _result(
+    result = transfer_recording(
         _Clip.of(content, config), style, method=method, strength=strength, vocoder=vocoder,
         config=config, device=device, progress=progress,
     )  # fmt: skip
@@ -255,7 +255,18 @@ def transfer(
     return found if np.ndim(content) == 2 and vocoder == "gain" else found[:, 0]
 
 
-def transfer_recording(content: Recording, style: np.ndarray, **settings) -> Result:
+@torch.no_grad()
+def transfer_recording(
+    content: Recording,
+    style: np.ndarray,
+    *,
+    method: Callable[[Tensor, Tensor], GainFunction],
+    strength: float = 1.0,
+    vocoder: str = "gain",
+    config: AudioConfig | None = None,
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> Result:
     """`transfer` of a sound file, whose rate, channels and sample format the result has.
 
     Parameters
@@ -265,8 +276,8 @@ def transfer_recording(content: Recording, style: np.ndarray, **settings) -> Res
         asked for.
     style : np.ndarray [shape=(n_samples,)]
         From `audio.read_audio`.
-    **settings
-        Those of `transfer`. Other vocoders than ``gain`` make one channel at the front end's sample rate.
+    method, strength, vocoder, config, device, progress
+        As of `transfer`. Other vocoders than ``gain`` make one channel at the front end's sample rate.
 
     Returns
     -------
@@ -278,7 +289,26 @@ def transfer_recording(content: Recording, style: np.ndarray, **settings) -> Res
     ValueError
         As `transfer`.
     """
-    return _result(content, style, **settings)
+    vocoding.vocoder_named(vocoder)  # before any work
+    if not math.isfinite(strength):
+        raise InputError(f"a strength of {strength} is none: 1 is the full transfer")
+    config, device = config or AudioConfig(), choose_device(device)
+    heard = as_waveform(content.waveform, what=content.name, config=config)
+    style = as_waveform(style, what="style", config=config)
+    gains, log_mel = _predicted(heard, style, method, strength, config, device, progress)
+    if vocoder == "gain":
+        rate, length, channels = content.sample_rate, content.n_samples, content.n_channels
+        renderer = GainRenderer(gains, rate, length, content.channel)
+        pairs = partial(render, content.blocks, channels, renderer)
+        return Result(rate, channels, length, content.subtype, pairs)
+    mono = _Clip(config.sample_rate, heard, heard[:, None])
+    if vocoder in vocoding.FROM_LOG_MEL:
+        target = torch.from_numpy((log_mel + gains.db).T[None])
+        made = vocoding.mel_to_waveform(target, config, n_samples=len(heard), vocoder=vocoder)
+        pairs = partial(iter, [(mono.samples, made[0].numpy()[:, None])])
+    else:
+        pairs = partial(render, mono.blocks, 1, _PhaseKeeper(gains, vocoder))
+    return Result(config.sample_rate, 1, len(heard), content.subtype, pairs)
 
 
 @dataclass(frozen=True)
@@ -312,34 +342,6 @@ class _Clip:
 
     def blocks(self, n_frames: int) -> Iterator[np.ndarray]:
         yield from (self.samples[i : i + n_frames] for i in range(0, self.n_samples, n_frames))
-
-
-@torch.no_grad()
-def _result(
-    content: Recording | _Clip, style: np.ndarray, *, method, strength: float = 1.0,
-    vocoder: str = "gain", config: AudioConfig | None = None, device: str = "cpu", progress=None,
-) -> Result:  # fmt: skip
-    """The result of a transfer, once the gains are predicted."""
-    vocoding.vocoder_named(vocoder)  # before any work
-    if not math.isfinite(strength):
-        raise InputError(f"a strength of {strength} is none: 1 is the full transfer")
-    config, device = config or AudioConfig(), choose_device(device)
-    heard = as_waveform(content.waveform, what=content.name, config=config)
-    style = as_waveform(style, what="style", config=config)
-    gains, log_mel = _predicted(heard, style, method, strength, config, device, progress)
-    if vocoder == "gain":
-        rate, length, channels = content.sample_rate, content.n_samples, content.n_channels
-        renderer = GainRenderer(gains, rate, length, content.channel)
-        pairs = partial(render, content.blocks, channels, renderer)
-        return Result(rate, channels, length, content.subtype, pairs)
-    mono = _Clip(config.sample_rate, heard, heard[:, None])
-    if vocoder in vocoding.FROM_LOG_MEL:
-        target = torch.from_numpy((log_mel + gains.db).T[None])
-        made = vocoding.mel_to_waveform(target, config, n_samples=len(heard), vocoder=vocoder)
-        pairs = partial(iter, [(mono.samples, made[0].numpy()[:, None])])
-    else:
-        pairs = partial(render, mono.blocks, 1, _PhaseKeeper(gains, vocoder))
-    return Result(config.sample_rate, 1, len(heard), content.subtype, pairs)
 
 
 def _predicted(
